@@ -28,9 +28,46 @@ install: .venv/local  ## Install the command `mlops` with everything a laptop ne
 
 install-dev: .venv/dev  ## The same, with everything the checks need
 
+run: install  ## The main job on real data: a baseline, then a candidate through every stage and a canary against it
+	$(BIN)/mlops status flight-delay --serving >/dev/null 2>&1 || { \
+	  $(BIN)/mlops exec examples/flights -- python data.py --through 3; \
+	  $(BIN)/mlops run examples/flights; }
+	$(BIN)/mlops exec examples/flights -- python data.py --through 4
+	$(BIN)/mlops run examples/flights
+
+test: check  ## Every test, with coverage (what .ci/run calls)
+	bash tests/run-all
+
+check: install-dev  ## Format, lint, types, layers and generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory generate
+	git diff --exit-code -- $(GENERATED)
+
+fix: install-dev  ## Mend what can be mended by a machine
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+generate: install-dev  ## Write every generated file from its one source
+	$(BIN)/python -m mlops.contract.schema
+
+bench-%: install-dev  ## Measure: bench-run, bench-split, bench-decide, bench-serve, bench-validate, bench-mutation
+	$(BIN)/python benchmarks/$*.py
+
+stop:  ## End everything that `make run` left running
+	$(BIN)/mlops stop
+
+clean: stop  ## End everything and remove what was built here (not the releases in the data folder)
+	rm -rf .venv build examples/*/data examples/*/.mlops
+
 lock:  ## Pin all requirements again, with hashes
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 requirements/bootstrap.in -o requirements/bootstrap.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra local pyproject.toml -o requirements/local.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra local -c requirements/local.txt pyproject.toml requirements/dev.in -o requirements/dev.txt
 
-.PHONY: help install install-dev lock
+
+GENERATED := resources
+
+.PHONY: help install install-dev run test check fix generate stop clean lock
