@@ -32,7 +32,10 @@ class Registration:
 
 
 class Tracker(Protocol):
-    """What the stages need of a tracking server; every call has a timeout and raises InfrastructureError when it is down."""
+    """What the stages need of a tracking server.
+
+    Every call has a time limit; InfrastructureError when the server is down.
+    """
 
     uri: str
 
@@ -43,7 +46,11 @@ class Tracker(Protocol):
         """Open a run in the model's experiment and return its id."""
 
     def log(
-        self, run_id: str, *, metrics: Mapping[str, float] | None = None, tags: Mapping[str, str] | None = None
+        self,
+        run_id: str,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         """Add metrics and tags to a run."""
 
@@ -63,7 +70,7 @@ class Tracker(Protocol):
         """Fetch a logged model's folder (the one with ``MLmodel``)."""
 
     def register(self, registration: Registration) -> str:
-        """Create a version and return its number; the same package registered again returns the version that exists."""
+        """Create a version and return its number; for a package that is registered, that version's number."""
 
     def mirror(self, model: str, aliases: Mapping[str, str | None], tags: Mapping[str, str]) -> None:
         """Make aliases and tags of the registered model equal to the ledger's; None removes an alias."""
