@@ -2,7 +2,8 @@
 
 Importing the MLflow client takes two to three seconds and its retries are hard to bound; a rollback that only
 moves an alias has neither to spare. So everything but files goes through here: documented endpoints below
-``/api/2.0/mlflow``, one connection per call, a time limit on each, few retries with jitter, errors of our own tree.
+``/api/2.0/mlflow``, one connection per call, a time limit on each, few retries with jitter, errors of our own
+tree.
 Source: https://mlflow.org/docs/latest/rest-api.html
 """
 
@@ -47,24 +48,24 @@ class Refused(UserError):  # noqa: N818 - the tree names what happened, as `Gate
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Calls to one tracking server; credentials are read from MLflow's own variables at each call, never kept."""
+    """Calls to one tracking server; credentials are read from MLflow's variables at each call, never kept."""
 
     uri: str
     timeout_seconds: float = 10.0
 
-    def get(self, path: str, **query: str) -> dict[str, Any]:
+    def get(self, path: str, /, **query: str) -> dict[str, Any]:
         """Read; ``path`` is relative to ``/api/2.0/mlflow/``."""
         return self._call("GET", path, query, None)
 
-    def post(self, path: str, **body: object) -> dict[str, Any]:
+    def post(self, path: str, /, **body: object) -> dict[str, Any]:
         """Create or search."""
         return self._call("POST", path, {}, body)
 
-    def patch(self, path: str, **body: object) -> dict[str, Any]:
+    def patch(self, path: str, /, **body: object) -> dict[str, Any]:
         """Change."""
         return self._call("PATCH", path, {}, body)
 
-    def delete(self, path: str, **body: object) -> dict[str, Any]:
+    def delete(self, path: str, /, **body: object) -> dict[str, Any]:
         """Remove."""
         return self._call("DELETE", path, {}, body)
 
@@ -164,7 +165,7 @@ def _short(answer: bytes) -> str:
 
 
 def _authorization(uri: str) -> dict[str, str]:
-    """Return the headers of MLflow's own client, from its variables or the user and password in the address."""
+    """Return the headers of MLflow's own client, from its variables or user and password in the address."""
     headers = {}
     if workspace := os.environ.get("MLFLOW_WORKSPACE"):
         headers["X-MLFLOW-WORKSPACE"] = workspace
