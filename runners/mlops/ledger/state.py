@@ -92,9 +92,7 @@ class State:
             fields[name] = Placement(**fields[name]) if fields[name] else None
         if fields["rollout"]:
             rollout = dict(fields["rollout"])
-            fields["rollout"] = RolloutState(
-                **{**rollout, "candidate": Placement(**rollout["candidate"])}
-            )
+            fields["rollout"] = RolloutState(**{**rollout, "candidate": Placement(**rollout["candidate"])})
         fields["draining"] = tuple(Placement(**each) for each in fields["draining"])
         return cls(**fields)
 
