@@ -1,4 +1,4 @@
-"""The contract of a model repo: its model (:mod:`mlops.contract.model`) and its reader (:mod:`mlops.contract.loading`)."""
+"""The contract of a model repo: its model and, in :mod:`mlops.contract.loading`, its reader."""
 
 from mlops.contract.model import Contract
 
