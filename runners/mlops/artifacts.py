@@ -1,8 +1,8 @@
-"""Keeps folders in the store by their content: equal files are stored once, and what comes back is what went in.
+"""Keeps folders in the store by their content: equal files are stored once, what comes back is what went in.
 
-``blobs/<sha256>`` holds a file, ``trees/<digest>.json`` the canonical JSON of relative name -> file digest; the tree's own name is
-the SHA-256 of its content, which is also :func:`mlops.canonical.digest_tree` of the folder. File modes and empty
-folders are not kept.
+``blobs/<sha256>`` holds a file, ``trees/<digest>.json`` the canonical JSON of relative name -> file digest;
+the tree's own name is the SHA-256 of its content, which is also :func:`mlops.canonical.digest_tree` of the
+folder. File modes and empty folders are not kept.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _WHOLE_BYTES = 8 << 20
 """Up to this size a file is written create-only in one request, above it in pieces."""
 
 
-class Corrupted(InfrastructureError):
+class Corrupted(InfrastructureError):  # noqa: N818 - says the fact
     """What the store holds is not what was put there."""
 
 
 def keep_folder(store: Store, folder: Path) -> str:
-    """Store every file of the folder and return the folder's digest; what is there already is not sent again."""
+    """Store every file of the folder and return its digest; what is there already is not sent again."""
     if not folder.is_dir():
         raise UserError(
             "there is no such folder to keep",
@@ -53,7 +53,8 @@ def keep_folder(store: Store, folder: Path) -> str:
 def fetch_folder(store: Store, digest: str, into: Path) -> Path:
     """Write the folder with this digest to ``into`` and return that path; every file is checked.
 
-    A folder that is there already is kept if it has this very digest and replaced if not. The folder appears whole or not at all.
+    A folder that is there already is kept if it has this very digest and replaced if not. The folder appears
+    whole or not at all.
 
     Raises:
         Corrupted: the store lacks a file of it, or holds another content than the digest names.

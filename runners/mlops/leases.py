@@ -1,9 +1,10 @@
 """One at a time, across machines: a lease in the store that outlives no holder for long.
 
-A lease is a chain of create-only objects ``leases/<name>/<ten digits>.json``; the highest number holds it until it writes
-``<ten digits>.released``, or until the next number appears. The holder rewrites ``<ten digits>.beat`` while it lives. Who waits
-watches the beat: if it stays the same for ``ttl_seconds`` of the *watcher's own* clock, the holder is taken for dead; so no
-two machines need the same time. On the same host a dead process is seen at once.
+A lease is a chain of create-only objects ``leases/<name>/<ten digits>.json``; the highest number holds it
+until it writes ``<ten digits>.released``, or until the next number appears. The holder rewrites ``<ten
+digits>.beat`` while it lives. Who waits watches the beat: if it stays the same for ``ttl_seconds`` of the
+*watcher's own* clock, the holder is taken for dead; so no two machines need the same time. On the same host a
+dead process is seen at once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from mlops.store import Store
 from mlops.telemetry import crossing
 
 _SAME_START_SECONDS = 60.0
-"""A process's start as the system tells it moves when the clock is set; a number is not used twice this fast."""
+"""A process's start as told by the system moves when the clock is set; no number returns this fast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,11 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """Whether another may hold it by now: it was taken over, or no sign of life reached the store in time."""
+        """Whether another may hold it by now: taken over, or no sign of life reached the store in time."""
         return self._superseded or time.monotonic() - self._seen_at > self._ttl_seconds
 
     def require(self) -> None:
-        """Raise InfrastructureError when the lease is lost; call it before an effect that must not happen twice."""
+        """Raise InfrastructureError when it is lost; call it before an effect that must not happen twice."""
         if self.lost:
             raise InfrastructureError(
                 f"the lease {self._folder} was lost while it was held",
@@ -243,7 +244,7 @@ def _me(holder: str) -> Holder:
 
 
 def _machine() -> str:
-    """Digest what no other running system shares: the boot's id and the namespace that process numbers belong to."""
+    """Digest what no other running system shares: the boot's id, the namespace of process numbers."""
     parts = [platform.node(), str(uuid.getnode())]
     boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     if boot.exists() and namespace.exists():

@@ -1,8 +1,8 @@
 """Signs and verifies events, releases and approvals: DSSE envelopes with ed25519 keys.
 
-The format is the Dead Simple Signing Envelope v1 (https://github.com/secure-systems-lab/dsse) as written by securesystemslib;
-the signature covers the payload's exact bytes and its type. The library is imported on first use: it takes longer than
-all of ``mlops status`` should.
+The format is the Dead Simple Signing Envelope v1 (https://github.com/secure-systems-lab/dsse) as written by
+securesystemslib; the signature covers the payload's exact bytes and its type. The library is imported on
+first use: it takes longer than all of ``mlops status`` should.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mlops.errors import MlopsError, UserError
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import CryptoSigner, SSlibKey
+    from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
 
 
 class SignatureError(MlopsError):
@@ -40,10 +40,11 @@ class Verifier:
         return cls(tuple(_public_key(key) for key in keys))
 
     def verify(self, envelope: Mapping[str, Any], payload_type: str | None = None) -> bytes:
-        """Return the payload when a trusted key signed exactly it; with ``payload_type`` it must be of that type too.
+        """Return the payload if a trusted key signed exactly it; with ``payload_type`` also as this type.
 
         Raises:
-            SignatureError: unsigned, signed by another key, altered, of another type, or not an envelope at all.
+            SignatureError: unsigned, signed by another key, altered, of another type, or not an envelope at
+            all.
         """
         from securesystemslib.dsse import Envelope
         from securesystemslib.exceptions import VerificationError
@@ -79,7 +80,7 @@ class Signer:
     @classmethod
     def generate(cls) -> Signer:
         """Make a new key that lives in memory only."""
-        from securesystemslib.signer import CryptoSigner
+        from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
         return cls(CryptoSigner.generate_ed25519())
 
@@ -88,7 +89,7 @@ class Signer:
         """Read an unencrypted PKCS #8 ed25519 key; raises ValueError for anything else."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
-        from securesystemslib.signer import CryptoSigner
+        from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
         key = load_pem_private_key(pem, password=None)
         if not isinstance(key, Ed25519PrivateKey):
@@ -178,7 +179,7 @@ def _create_key(path: Path) -> None:
 def _public_key(key: str) -> SSlibKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
-    from securesystemslib.signer import SSlibKey
+    from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
     text = key if key.lstrip().startswith("-----") else Path(key).read_text()
     try:

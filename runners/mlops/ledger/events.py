@@ -1,8 +1,8 @@
 """What can be recorded in a ledger: one frozen record per kind of event.
 
 A payload says *what was decided and on which numbers*; who, when, why and from which build is in the envelope
-(:class:`Event`), written by :class:`mlops.ledger.Ledger`. Unknown kinds are kept and skipped by the fold, so an older
-reader can follow a newer writer.
+(:class:`Event`), written by :class:`mlops.ledger.Ledger`. Unknown kinds are kept and skipped by the fold, so
+an older reader can follow a newer writer.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class HoldoutUsed(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutStarted(Payload):
-    """Intent to move the environment to a release; the candidate is deployed into ``lane`` by the ticks that follow."""
+    """Intent to move the environment to a release; the ticks that follow deploy it into ``lane``."""
 
     kind: ClassVar[str] = "rollout-started"
     rollout: str
@@ -57,12 +57,12 @@ class RolloutStarted(Payload):
     lane: str
     strategy: str
     settings: Mapping[str, Any]
-    """The contract's rollout section at this time: steps, alpha, beta, objective, deadline, rollback_window, replicas."""
+    """The contract's rollout section: steps, alpha, beta, objective, deadline, rollback_window, replicas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightSet(Payload):
-    """The candidate's share of traffic, decided on ``evidence``; the platform is made equal to it by every tick."""
+    """The candidate's share of traffic, decided on ``evidence``; each tick makes the platform equal to it."""
 
     kind: ClassVar[str] = "weight-set"
     rollout: str
@@ -76,7 +76,7 @@ class WeightSet(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promoted(Payload):
-    """The candidate is now what the environment serves; the former release stays warm for the rollback window."""
+    """The candidate is now what the environment serves; the former release stays warm for its window."""
 
     kind: ClassVar[str] = "promoted"
     rollout: str
@@ -88,8 +88,8 @@ class Promoted(Payload):
 class RolledBack(Payload):
     """Traffic goes back: from a running rollout's candidate, or from the served release to the one before.
 
-    ``rollout`` is empty when no rollout was running. ``to`` is the digest of the release that serves from now on
-    (empty when there was none before).
+    ``rollout`` is empty when no rollout was running. ``to`` is the digest of the release that serves from now
+    on (empty when there was none before).
     """
 
     kind: ClassVar[str] = "rolled-back"

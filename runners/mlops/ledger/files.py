@@ -20,7 +20,7 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Files:
-    """The files of one ledger: ``ledger/<model>/<environment>/<ten digits>.json``, so that names sort as numbers do."""
+    """The files of one ledger, ``ledger/<model>/<environment>/<ten digits>.json``: sorted as numbers are."""
 
     store: Store
     model: str
@@ -52,7 +52,7 @@ class Files:
         return f"{self.folder}/{sequence:010d}.json"
 
     def names(self, after: int = 0) -> tuple[list[int], list[str]]:
-        """Return the sequence numbers after the given one that have a file, and the paths that belong to no event."""
+        """Return the sequence numbers after the given one that have a file, and the paths of no event."""
         numbers, strays = [], []
         for path in self.store.list(self.folder, after=self.path(after) if after else None):
             match = _FILE.fullmatch(PurePosixPath(path).name)
@@ -69,11 +69,9 @@ class Files:
             yield from zip(some, self.store.get_all([self.path(number) for number in some]), strict=True)
 
     def read(self, after: int, previous: str) -> Iterator[Event]:
-        """Yield the events after a number, whose file has the hash ``previous``; raises BrokenLedger at the first flaw."""
+        """Yield the events after a number whose file has the hash ``previous``; BrokenLedger at a flaw."""
         numbers, _ = self.names(after)
-        expected = after
-        for number, content in self.contents(numbers):
-            expected += 1
+        for expected, (number, content) in enumerate(self.contents(numbers), after + 1):
             if number != expected or content is None:
                 raise self.broken(expected, "missing", f"event {expected} is missing")
             event, finding = read_event(content, number, self.ledger, self.verifier)

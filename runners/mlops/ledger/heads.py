@@ -1,4 +1,4 @@
-"""The signed head: the last event's number and hash, kept in a second place, so that a shortened ledger is noticed."""
+"""The signed head: the last event's number and hash in a second place, which shows a shortened ledger."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from mlops.store import Store
 class Heads(Protocol):
     """The second place: another store, or a tag of the model in the tracking server.
 
-    ``ledger`` is ``<model>/<environment>``; contents are under a kilobyte of JSON. Errors are InfrastructureError; a place that
-    is down never stops an append (a rollback must not wait for it), the next append writes the head.
+    ``ledger`` is ``<model>/<environment>``; contents are under a kilobyte of JSON. Errors are
+    InfrastructureError; a place that is down never stops an append (a rollback must not wait for it), the
+    next append writes the head.
     """
 
     def read(self, ledger: str) -> bytes | None:
@@ -60,12 +61,18 @@ def head_content(head: Head, ledger: str, signer: Signer | None) -> bytes:
 
 def read_head(content: bytes, ledger: str, verifier: Verifier | None) -> tuple[Head | None, str]:
     """Return the head, or None with the sentence that says why it cannot be trusted."""
-    record, _, sentence = unseal(content, HEAD_TYPE, verifier)
-    if record is None or sentence:
-        return None, f"the head {sentence}"
+    file = unseal(content, HEAD_TYPE, verifier)
+    record = file.record
+    if record is None or file.problem:
+        return None, f"the head {file.sentence}"
     if record.get("ledger") != ledger:
         return None, f"the head was written for the ledger {record.get('ledger')}"
     sequence, digest = record.get("sequence"), record.get("hash")
     if not isinstance(sequence, int) or not isinstance(digest, str):
         return None, "the head lacks its number or its hash"
     return Head(sequence, digest), ""
+
+
+def shortened(last: int, head: int) -> str:
+    """Say that events are gone from the end."""
+    return f"it ends at event {last}, and its signed head shows that event {head} was there"

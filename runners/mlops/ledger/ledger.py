@@ -7,7 +7,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mlops.canonical import digest_bytes
@@ -15,7 +15,7 @@ from mlops.errors import InfrastructureError
 from mlops.ledger.events import Event, Payload
 from mlops.ledger.files import Files
 from mlops.ledger.form import Author, BrokenLedger, Finding, event_content, read_event
-from mlops.ledger.heads import Head, Heads, head_content, read_head
+from mlops.ledger.heads import Head, Heads, head_content, read_head, shortened
 from mlops.ledger.snapshots import Snapshots
 from mlops.ledger.state import GENESIS, State, fold
 from mlops.ledger.verifying import findings
@@ -24,7 +24,7 @@ from mlops.store import Store
 from mlops.telemetry import crossing
 
 Decision = Callable[[State], tuple[Payload, str] | None]
-"""What to append and why, given the state; None for nothing. May be asked again when somebody else was first."""
+"""What to append and why, given the state; None for nothing. Asked again when somebody else was first."""
 
 SNAPSHOT_EVERY = 32
 _DECIDE_SECONDS = 60.0
@@ -33,13 +33,13 @@ _CREATE_ATTEMPTS = 5
 _log = logging.getLogger(__name__)
 
 
-class Conflict(InfrastructureError):
+class Conflict(InfrastructureError):  # noqa: N818 - says the fact
     """Somebody else appended first: what was decided was decided on a state that is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What was read: the state, where reading began, and whether the signed head must be written again."""
+    """What was read: the state, and the event of the snapshot that reading began at."""
 
     state: State
     base: int
@@ -52,7 +52,8 @@ class Ledger:
         store: keeps the events.
         signer: signs what is appended; without one, events are unsigned.
         verifier: when given, an event without a valid signature of a trusted key is refused, never folded.
-        heads: the second place for the signed head; without one a shortened ledger is noticed through snapshots only.
+        heads: the second place for the signed head; without one a shortened ledger is noticed through
+        snapshots only.
         author: who appends.
         snapshot_every: events between two snapshots.
         clock: the time written into events, UTC.
@@ -85,7 +86,8 @@ class Ledger:
         """Return what the ledger says now.
 
         Raises:
-            BrokenLedger: a file is missing, altered, moved, unsigned or foreign, or the ledger is shorter than its head.
+            BrokenLedger: a file is missing, altered, moved, unsigned or foreign, or the ledger is shorter
+            than its head.
             InfrastructureError: the store cannot be read.
         """
         return self._view().state
@@ -108,7 +110,8 @@ class Ledger:
     def decide(self, decision: Decision) -> tuple[State, Event | None]:
         """Read, decide, append; when somebody else was first, read again and decide again.
 
-        Returns the state after the event and the event; the state as read and None when nothing was to be appended.
+        Returns the state after the event and the event; the state as read and None when nothing was to be
+        appended.
 
         Raises:
             Conflict: others were first for a whole minute.
@@ -129,7 +132,7 @@ class Ledger:
             time.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311 - spreads writers, hides nothing
 
     def events(self, start: int = 1) -> Iterator[Event]:
-        """Yield the events from a number on, each checked before it is given out; raises BrokenLedger at a flaw."""
+        """Yield the events from a number on, each checked first; raises BrokenLedger at a flaw."""
         previous = GENESIS
         if start > 1:
             content = self._files.store.get(self._files.path(start - 1))
@@ -139,11 +142,11 @@ class Ledger:
         yield from self._files.read(start - 1, previous)
 
     def verify(self) -> list[Finding]:
-        """Check every file, signature, link, snapshot and the head; return all that is wrong, in order of sequence."""
+        """Check every file, signature, link, snapshot and the head; return all flaws in order of sequence."""
         return findings(self._files, self._snapshots, self._heads)
 
     def _view(self) -> _View:
-        # The head is read first: it is written after its event, so the listing that follows must contain that event.
+        # The head is read first: it was written after its event, so what is listed next contains that event.
         head = self._head()
         base = self._snapshots.latest()
         events = list(self._files.read(base.sequence, base.head))
@@ -169,7 +172,7 @@ class Ledger:
 
     def _compare(self, head: Head, state: State, hashes: dict[int, str]) -> None:
         if head.sequence > state.sequence:
-            sentence = f"it ends at event {state.sequence}, and its signed head shows that event {head.sequence} was there"
+            sentence = shortened(state.sequence, head.sequence)
             raise self._files.broken(head.sequence, "shortened", sentence)
         if hashes.get(head.sequence, head.hash) != head.hash:
             sentence = f"event {head.sequence} is not the one that the signed head names"
@@ -205,7 +208,7 @@ class Ledger:
         return read
 
     def _create(self, event: Event, content: bytes) -> None:
-        """Take the sequence number; after "it exists" or no answer at all, the file itself says whose it is."""
+        """Take the sequence number; after "it exists", or no answer, the file itself says whose it is."""
         path = self._files.path(event.sequence)
         for _ in range(_CREATE_ATTEMPTS):
             crossing("ledger.before-append")
@@ -233,7 +236,7 @@ class Ledger:
             raise lost or error from error
 
     def _follow(self, view: _View, state: State) -> None:
-        """Write what follows from the event: the head and, from time to time, a snapshot. The next append repairs both."""
+        """Write what follows from the event: head, perhaps snapshot; the next append repairs both."""
         crossing("ledger.before-head")
         if self._heads is not None:
             head = Head(state.sequence, state.head)
@@ -267,6 +270,3 @@ def models(store: Store) -> list[tuple[str, str]]:
         for model in store.folders("ledger")
         for environment in store.folders(model)
     ]
-
-
-__all__ = ["Conflict", "Decision", "Ledger", "models", "replace"]

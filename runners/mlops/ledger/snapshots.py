@@ -1,4 +1,4 @@
-"""Snapshots: the state at some event, so that reading a long ledger starts there. Never trusted on their own word."""
+"""Snapshots: the state at some event, where reading a long ledger starts. Never trusted on their own word."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILE = re.compile(r"\d{10}\.json")
 
 @dataclass(frozen=True)
 class Snapshots:
-    """The snapshots of one ledger, ``snapshots/<model>/<environment>/<ten digits>.json``, written create-only."""
+    """The snapshots of one ledger, ``snapshots/<model>/<environment>/<ten digits>.json``, create-only."""
 
     files: Files
 
@@ -47,8 +47,8 @@ class Snapshots:
     def latest(self) -> State:
         """Return the newest state that can be trusted, the empty one if there is none.
 
-        A snapshot that is damaged, of another fold or not signed by a trusted key is passed over: the events say the same.
-        A sound snapshot whose event is gone or differs proves that the *ledger* was changed.
+        A snapshot that is damaged, of another fold or not signed by a trusted key is passed over: the events
+        say the same. A sound snapshot whose event is gone or differs proves that the *ledger* was changed.
 
         Raises:
             BrokenLedger: in the last case.
@@ -84,14 +84,15 @@ def snapshot_content(state: State, ledger: str, signer: Signer | None) -> bytes:
 
 
 def read_snapshot(content: bytes, ledger: str, verifier: Verifier | None) -> State | None:
-    """Return the state in the file; None when it is damaged, foreign, unsigned, or of another ledger or fold."""
-    record, problem, _ = unseal(content, SNAPSHOT_TYPE, verifier)
-    if record is None or problem or record.get("ledger") != ledger or record.get("fold") != FOLD_VERSION:
+    """Return the state in the file; None when damaged, foreign, unsigned, or of another ledger or fold."""
+    file = unseal(content, SNAPSHOT_TYPE, verifier)
+    record = file.record
+    if record is None or file.problem or record.get("ledger") != ledger or record.get("fold") != FOLD_VERSION:
         return None
     stored: Mapping[str, Any] = record.get("state", {})
     if record.get("digest") != digest_json(stored):
         return None
     try:
         return State.from_record(stored)
-    except (TypeError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError):
         return None

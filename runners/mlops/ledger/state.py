@@ -33,6 +33,10 @@ class Placement:
     window_seconds: float = 86400.0
     """How long it stays warm once it is no longer served."""
 
+    def __post_init__(self) -> None:
+        if "digest" not in self.release:
+            raise ValueError("a release without its digest cannot be placed")
+
     @property
     def digest(self) -> str:
         """Digest of the release."""
@@ -125,6 +129,9 @@ def _holdout_used(payload: HoldoutUsed, state: State, event: Event) -> State:  #
 
 @_apply.register
 def _rollout_started(payload: RolloutStarted, state: State, event: Event) -> State:
+    if state.serving is not None and state.serving.lane == payload.lane:
+        # It would deploy over what serves: such a rollout never begins, its later events belong to none.
+        return state
     candidate = Placement(
         release=payload.release,
         lane=payload.lane,
@@ -132,12 +139,12 @@ def _rollout_started(payload: RolloutStarted, state: State, event: Event) -> Sta
         replicas=int(payload.settings.get("replicas", 1)),
         window_seconds=float(payload.settings.get("rollback_window", 86400)),
     )
+    state = _abandoned(state, event)
     # The candidate takes the lane of whatever was warm or draining there: its tenant gives way.
-    displaced = lambda placement: placement is not None and placement.lane == payload.lane  # noqa: E731
     return replace(
         state,
-        warm=None if displaced(state.warm) else state.warm,
-        draining=tuple(each for each in state.draining if not displaced(each)),
+        warm=None if state.warm is not None and state.warm.lane == payload.lane else state.warm,
+        draining=tuple(each for each in state.draining if each.lane != payload.lane),
         rollout=RolloutState(
             id=payload.rollout,
             candidate=candidate,
@@ -146,6 +153,14 @@ def _rollout_started(payload: RolloutStarted, state: State, event: Event) -> Sta
             started=event.at,
         ),
     )
+
+
+def _abandoned(state: State, event: Event) -> State:
+    """End the running rollout, if there is one: its candidate's lane must be emptied."""
+    if state.rollout is None:
+        return state
+    leaving = replace(state.rollout.candidate, since=event.at)
+    return replace(state, rollout=None, draining=(*state.draining, leaving))
 
 
 @_apply.register
@@ -159,18 +174,23 @@ def _weight_set(payload: WeightSet, state: State, event: Event) -> State:  # noq
 def _promoted(payload: Promoted, state: State, event: Event) -> State:
     if state.rollout is None or state.rollout.id != payload.rollout:
         return state
-    served = replace(state.rollout.candidate, since=event.at)
-    warm = replace(state.serving, since=event.at) if state.serving else None
-    return replace(state, serving=served, warm=warm, rollout=None)
+    warm = None if state.serving is None else replace(state.serving, since=event.at)
+    # One release stays warm; with more than two lanes an older one still occupies another.
+    older = () if state.warm is None else (replace(state.warm, since=event.at),)
+    return replace(
+        state,
+        serving=replace(state.rollout.candidate, since=event.at),
+        warm=warm,
+        rollout=None,
+        draining=(*state.draining, *older),
+    )
 
 
 @_apply.register
 def _rolled_back(payload: RolledBack, state: State, event: Event) -> State:
     if payload.rollout:
-        if state.rollout is None or state.rollout.id != payload.rollout:
-            return state
-        leaving = replace(state.rollout.candidate, since=event.at)
-        return replace(state, rollout=None, draining=(*state.draining, leaving))
+        running = state.rollout is not None and state.rollout.id == payload.rollout
+        return _abandoned(state, event) if running else state
     if state.warm is None or state.serving is None or state.warm.digest != payload.to:
         return state
     # The release that was taken out stays warm: a rollback can itself be undone.
@@ -183,6 +203,11 @@ def _rolled_back(payload: RolledBack, state: State, event: Event) -> State:
 
 @_apply.register
 def _retired(payload: Retired, state: State, event: Event) -> State:  # noqa: ARG001
-    gone = lambda placement: placement.lane == payload.lane and placement.digest == payload.release  # noqa: E731
-    warm = None if state.warm is not None and gone(state.warm) else state.warm
-    return replace(state, warm=warm, draining=tuple(each for each in state.draining if not gone(each)))
+    def stays(placement: Placement) -> bool:
+        return placement.lane != payload.lane or placement.digest != payload.release
+
+    return replace(
+        state,
+        warm=state.warm if state.warm is not None and stays(state.warm) else None,
+        draining=tuple(each for each in state.draining if stays(each)),
+    )

@@ -17,8 +17,8 @@ from mlops.ledger.state import GENESIS, State, fold
 def findings(files: Files, snapshots: Snapshots, heads: Heads | None) -> list[Finding]:
     """Return all flaws in order of sequence: of the events, their links, the snapshots, and the signed head.
 
-    Of an altered file nobody can say what it was; of a link that does not fit, the *earlier* file is named: its successor
-    remembers another one.
+    Of an altered file nobody can say what it was; of a link that does not fit, the *earlier* file is named:
+    its successor remembers another one.
     """
     numbers, strays = files.names()
     contents = {number: content for number, content in files.contents(numbers) if content is not None}

@@ -1,4 +1,4 @@
-"""The object storage that holds the ledger, the stage cache and the packages: file, S3, GCS and Azure by URL."""
+"""The object storage of the ledger, the stage cache and the packages: file, S3, GCS and Azure by URL."""
 
 from mlops.store.objects import Store
 from mlops.store.opening import open_store

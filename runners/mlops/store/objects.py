@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +28,9 @@ _PIECE_BYTES = 8 << 20
 class Store:
     """Objects by path, the same for local files, S3, GCS and Azure.
 
-    Paths are relative, segments divided by ``/``. Every method is bounded in time, repeats what may be repeated, and raises
-    InfrastructureError (full disk, unreachable) or UserError (no permission, no such bucket) when it fails.
+    Paths are relative, segments divided by ``/``. Every method is bounded in time, repeats what may be
+    repeated, and raises InfrastructureError (full disk, unreachable) or UserError (no permission, no such
+    bucket) when it fails.
     """
 
     url: str
@@ -39,9 +41,10 @@ class Store:
     def create(self, path: str, data: bytes) -> bool:
         """Write the object only if none is there; True when we created it, False when it existed.
 
-        Of many who create one path at once exactly one gets True, *except* when its answer was lost on the way: the write is
-        then repeated, finds the object that landed, and says False. Whose object it is cannot be known here; who needs
-        to know puts something unique in the content and reads it back (as the ledger does with the event's id).
+        Of many who create one path at once exactly one gets True, *except* when its answer was lost on the
+        way: the write is then repeated, finds the object that landed, and says False. Whose object it is
+        cannot be known here; who needs to know puts something unique in the content and reads it back (as the
+        ledger does with the event's id).
         """
         for attempt in range(_CONFLICT_ATTEMPTS):
             if self._create(path, data):
@@ -78,27 +81,11 @@ class Store:
             return None
 
     def get_all(self, paths: Sequence[str]) -> list[bytes | None]:
-        """Return the contents of several objects in the order asked for; from remote stores several at once."""
+        """Return the contents of several objects in the order asked for, read from remote stores at once."""
         if self.folder is not None or len(paths) < 2:
             return [self.get(path) for path in paths]
         with ThreadPoolExecutor(max_workers=min(_READERS, len(paths))) as readers:
             return list(readers.map(self.get, paths))
-
-    def list(self, prefix: str, after: str | None = None) -> list[str]:
-        """Return the full paths under the folder ``prefix``, sorted; with ``after`` only those that sort behind it."""
-        import obstore
-
-        with self._at(prefix, "list"):
-            pages = obstore.list(self.backend, prefix or None, offset=after, chunk_size=1000)
-            return sorted(str(entry["path"]) for page in pages for entry in page)
-
-    def folders(self, prefix: str) -> list[str]:
-        """Return the full paths of the folders directly under ``prefix``, sorted, without listing what is in them."""
-        import obstore
-
-        with self._at(prefix, "list"):
-            found = obstore.list_with_delimiter(self.backend, prefix or None)
-        return sorted(str(each).rstrip("/") for each in found["common_prefixes"])
 
     def exists(self, path: str) -> bool:
         """Say whether there is an object at the path."""
@@ -142,6 +129,22 @@ class Store:
             return False
         return True
 
+    def folders(self, prefix: str) -> list[str]:
+        """Return the full paths of the folders directly under ``prefix``, sorted, without their contents."""
+        import obstore
+
+        with self._at(prefix, "list"):
+            found = obstore.list_with_delimiter(self.backend, prefix or None)
+        return sorted(str(each).rstrip("/") for each in found["common_prefixes"])
+
+    def list(self, prefix: str, after: str | None = None) -> list[str]:
+        """Return the full paths under the folder ``prefix``, sorted; with ``after`` those behind it."""
+        import obstore
+
+        with self._at(prefix, "list"):
+            pages = obstore.list(self.backend, prefix or None, offset=after, chunk_size=1000)
+            return sorted(str(entry["path"]) for page in pages for entry in page)
+
     def _create(self, path: str, data: bytes) -> bool:
         import obstore
         from obstore.exceptions import AlreadyExistsError
@@ -180,7 +183,7 @@ class Store:
     def _address(self, path: str) -> str:
         return f"{self.url.rstrip('/')}/{path}"
 
-    def _at(self, path: str, action: str):  # type: ignore[no-untyped-def]
+    def _at(self, path: str, action: str) -> AbstractContextManager[None]:
         return translated(self.url, path, action)
 
 

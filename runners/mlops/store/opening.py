@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from mlops.errors import InfrastructureError, MlopsError, UserError
+from mlops.errors import MlopsError, UserError
 from mlops.store.objects import Store
 from mlops.store.translating import translation
 
@@ -24,15 +24,17 @@ _proven: set[str] = set()
 def open_store(url: str) -> Store:
     """Open the store at the URL; refuses one that would let two writers both create the same object.
 
-    ``file:///srv/mlops``, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://container/prefix``; region, endpoint and
-    credentials come from the environment (AWS_*, GOOGLE_*, AZURE_*). The proof costs four requests, once per process and URL.
+    ``file:///srv/mlops``, ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://container/prefix``;
+    region, endpoint and credentials come from the environment (AWS_*, GOOGLE_*, AZURE_*). The proof costs
+    four requests, once per process and URL.
 
     Raises:
-        UserError: an unknown scheme, a bucket that does not exist, no permission, or a store without create-only writes.
+        UserError: an unknown scheme, a bucket that does not exist, no permission, or a store without
+        create-only writes.
         InfrastructureError: the store cannot be reached, or its disk is full.
     """
     store = _local(url) if urlsplit(url).scheme == "file" else _remote(url)
-    # A fork has another endpoint only if its environment differs.
+    # One URL can mean another store when the endpoint in the environment changes.
     key = f"{url} {os.environ.get('AWS_ENDPOINT_URL', '')}"
     if key not in _proven:
         _prove(store)
@@ -101,7 +103,7 @@ def _prove(store: Store) -> None:
             "this store lets two writers create the same object, so it cannot hold a ledger",
             expected="a refusal of the second create (conditional writes, If-None-Match)",
             found="both were accepted",
-            remedy="use a store with conditional writes (S3, GCS, Azure, MinIO, local files) and no proxy that drops the header",
+            remedy="use a store with conditional writes, and no proxy in between that drops the header",
             where=store.url,
         )
 
@@ -129,6 +131,3 @@ def _unopened(error: Exception, url: str) -> MlopsError:
     if isinstance(error, OSError) and error.errno is not None:
         error = OSError(f"{error.strerror} (os error {error.errno})")
     return translation(error, url, "", "open")
-
-
-__all__ = ["SCHEMES", "InfrastructureError", "open_store"]

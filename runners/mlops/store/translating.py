@@ -1,4 +1,4 @@
-"""Turns the storage library's errors into ours: the class says whether a retry helps, the remedy what to do."""
+"""Turns the storage library's errors into ours: the class says if a retry helps, the remedy what to do."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _FORBIDDEN = ("os error 13", "os error 1)", "os error 30")
 """EACCES, EPERM and EROFS."""
 
 
-class Unanswered(InfrastructureError):
+class Unanswered(InfrastructureError):  # noqa: N818 - says the fact
     """The store did not answer: the request may or may not have taken effect."""
 
 
 @contextmanager
 def translated(url: str, path: str, action: str) -> Iterator[None]:
-    """Raise one of our errors for any error of the storage library; FileNotFoundError passes (the caller knows)."""
+    """Raise one of our errors for the library's; FileNotFoundError passes, the caller knows what it means."""
     from obstore import exceptions
 
     try:
@@ -58,7 +58,7 @@ def translation(error: Exception, url: str, path: str, action: str) -> MlopsErro
         f"the store did not {action}",
         expected="an answer from the store",
         found=first_line,
-        remedy="check that the store can be reached (address, network, credentials), then run the same command again",
+        remedy="check the store's address, the network and the credentials, then run the same command again",
         where=where,
     )
 
