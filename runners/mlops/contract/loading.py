@@ -18,7 +18,7 @@ class ContractError(DocumentError):
 
 
 def load_contract(workspace: Path) -> Contract:
-    """Return the contract of a model repo, defaults filled in; raise ContractError with all mistakes at once."""
+    """Return the contract of a model repo, defaults filled in; ContractError names all mistakes at once."""
     document = read_document(contract_file(workspace), FILE_NAME, error=ContractError)
     contract = checked(document, Contract, error=ContractError)
     if problems := list(_outside(document, contract, workspace)):

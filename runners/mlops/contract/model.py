@@ -82,8 +82,8 @@ class Data(Section):
     train: RelativePath = Field(description="Training rows: Parquet or CSV file, relative to the contract.")
     holdout: RelativePath | None = Field(
         default=None,
-        description="Rows that training never sees. Without it, the last fifth of `train` (by `time`, else by a"
-        " hash of the `entity`, else of the row) is held out.",
+        description="Rows that training never sees. Without it, the last fifth of `train` (by `time`, else by"
+        " a hash of the `entity`, else of the row) is held out.",
     )
     holdout_fraction: Annotated[Number, Field(gt=0, lt=0.9)] = Field(
         default=0.2, description="Share of `train` that is held out when there is no `holdout` file."
@@ -102,7 +102,7 @@ class Data(Section):
     )
     time: Text | None = Field(
         default=None,
-        description="Column with the time of a row; the holdout must come after the training rows.",
+        description="Column with the time of a row; the holdout comes after `train`.",
     )
     entity: Text | None = Field(
         default=None, description="Column of the cluster that rows belong to (customer, plane)."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -91,7 +91,7 @@ def _descriptions(schema: Schema, loc: Place) -> Iterator[str]:
 
 def _unknown(document: Document, schema: Schema, loc: Place) -> Problem:
     known = keys_of(parts_at(schema, loc[:-1]))
-    here = document.get(loc[:-1])
+    here = cast(dict[str, object], document.get(loc[:-1]))  # only a mapping has unknown keys
     free = [key for key in known if key not in here]
     meant = nearest(loc[-1], free) or nearest(loc[-1], known)
     return Problem(

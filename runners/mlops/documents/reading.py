@@ -39,12 +39,14 @@ class Document:
         """Return the value at a place; KeyError when there is none."""
         value: Any = self.values
         for step in place:
-            if not isinstance(value, dict | list) or (isinstance(value, list) and not isinstance(step, int)):
-                raise KeyError(place)
-            try:
+            if isinstance(value, list):
+                if not isinstance(step, int) or step >= len(value):
+                    raise KeyError(place)
                 value = value[step]
-            except IndexError as error:
-                raise KeyError(place) from error
+            elif isinstance(value, dict):
+                value = value[step]
+            else:
+                raise KeyError(place)
         return value
 
     def value_position(self, place: Place) -> Position:
