@@ -1,6 +1,18 @@
 """Processes: those that outlive the command that started them, and those that must not."""
 
-from mlops.processes.detached import Detached, alive, end, free_port, spawn
+from mlops.processes.detached import Detached, alive, ask_to_end, end, free_port, spawn
 from mlops.processes.foreground import Ended, run_to_end
+from mlops.processes.records import read_record, write_record
 
-__all__ = ["Detached", "Ended", "alive", "end", "free_port", "run_to_end", "spawn"]
+__all__ = [
+    "Detached",
+    "Ended",
+    "alive",
+    "ask_to_end",
+    "end",
+    "free_port",
+    "read_record",
+    "run_to_end",
+    "spawn",
+    "write_record",
+]

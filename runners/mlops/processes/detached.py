@@ -9,7 +9,6 @@ process that can still be found.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import signal
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops.errors import InfrastructureError
+from mlops.processes.records import read_record, write_record
 
 if TYPE_CHECKING:
     import psutil
@@ -54,7 +54,7 @@ def spawn(
     """
     token = secrets.token_hex(16)
     environment = {**(os.environ if variables is None else variables), TOKEN: token}
-    _write(record, {"argv": list(argv), "log": str(log), "token": token})
+    write_record(record, {"argv": list(argv), "log": str(log), "token": token})
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
         pid = _start(argv, log, environment, folder)
@@ -62,13 +62,15 @@ def spawn(
         record.unlink(missing_ok=True)
         raise
     created = _created(pid)
-    _write(record, {"argv": list(argv), "log": str(log), "token": token, "pid": pid, "created": created})
+    write_record(
+        record, {"argv": list(argv), "log": str(log), "token": token, "pid": pid, "created": created}
+    )
     return Detached(pid=pid, created=created, argv=tuple(argv), log=log)
 
 
 def alive(record: Path) -> Detached | None:
     """Return the recorded process while it runs; None without a record, or when its pid is another's by now."""
-    content = _read(record)
+    content = read_record(record)
     process = None if content is None else _leader(content)
     if content is None or process is None:
         return None
@@ -80,12 +82,20 @@ def alive(record: Path) -> Detached | None:
     )
 
 
+def ask_to_end(record: Path) -> None:
+    """Send SIGTERM to the recorded process, if it runs, and do not wait."""
+    content = read_record(record)
+    leader = None if content is None else _leader(content)
+    if leader is not None:
+        _signal_group(leader.pid, signal.SIGTERM)
+
+
 def end(record: Path, grace_seconds: float) -> None:
     """End the recorded process and its group, and forget the record.
 
     SIGTERM, ``grace_seconds`` to obey, SIGKILL. A record that is absent, or whose process has ended, is no error.
     """
-    content = _read(record)
+    content = read_record(record)
     if content is not None:
         leader = _leader(content)
         if leader is not None:
@@ -237,18 +247,3 @@ def _reap(pid: int) -> None:
     """Collect the exit status of a child of ours; a process of another parent is not ours to collect."""
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-
-
-def _write(record: Path, content: Mapping[str, Any]) -> None:
-    record.parent.mkdir(parents=True, exist_ok=True)
-    partial = record.with_name(f".{record.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=1))
-    partial.replace(record)
-
-
-def _read(record: Path) -> dict[str, Any] | None:
-    try:
-        content: dict[str, Any] = json.loads(record.read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return None
-    return content
