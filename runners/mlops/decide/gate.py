@@ -98,7 +98,7 @@ def spent(uses: int, alpha: float) -> bool:
     use.
 
     A decision then needs four times the rows that it needed at first, which is a new holdout's worth. At
-    alpha = 0.05 that is after 55 candidates; the tails asked for stay above 1e-5, where normal intervals of
+    alpha = 0.05 that is after 45 candidates; the tails asked for stay above 1e-5, where normal intervals of
     a few hundred rows still mean something.
     """
     return _width(alpha_for(uses, alpha)) > _SPENT * _width(alpha_for(1, alpha))

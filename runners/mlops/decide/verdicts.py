@@ -19,9 +19,9 @@ from mlops.decide.eprocess import (
 )
 from mlops.decide.evidence import Settings, State
 
-WEIGHTS = {"ratio": 0.8, "objective": 0.2}
+WEIGHTS = {"ratio": 0.9, "objective": 0.1}
 """Shares of the two e-values against a candidate in their mean; fixed before any data. The ratio to stable
-gets most because it decides whenever there is a stable side; alone, the objective then needs five times the
+gets most because it decides whenever there is a stable side; alone, the objective then needs ten times the
 evidence, which a breach soon gives."""
 
 _LARGEST_LOG = 600.0
@@ -80,7 +80,7 @@ def judge(states: Mapping[str, State], settings: Settings, *, grant: float, firs
     """Decide whether the candidate may have the share ``grant``, must go, or must wait.
 
     ROLLBACK when the mean, over all metrics with equal weights, of the e-values against "no worse than
-    stable" (0.8) and against "within the objective, or no worse than stable" (0.2) reaches 1/alpha. If the
+    stable" (0.9) and against "within the objective, or no worse than stable" (0.1) reaches 1/alpha. If the
     candidate is in truth no worse than stable, or there is no stable and it keeps its objective, in every
     metric, the probability that this ever happens is at most alpha.
 
@@ -204,6 +204,8 @@ def _forecast(
 ) -> Forecast | None:
     """Return the nearer of the two verdicts, by the expected growth of the evidence per candidate request;
     None if none nears."""
+    if any(state.n_candidate == 0 for state in states.values()):
+        return None
     against, good = logs
     promote = [
         _requests(-log(settings.beta) - good[name], _good_growth(state, bars[name], settings, first))
