@@ -1,0 +1,47 @@
+"""The environment variables that a model's process gets: few, so that no secret of ours reaches model code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+_KEPT = frozenset(
+    {
+        *("HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_CACHE_HOME"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    }
+)
+_KEPT_PREFIXES = ("LC_", "OPENBLAS_", "OMP_", "MKL_", "BLIS_", "NUMEXPR_")
+"""Settings of numeric libraries: a machine may need them for correct results."""
+
+
+def minimal(python: Path) -> dict[str, str]:
+    """Return the variables for a process of the environment that this interpreter belongs to."""
+    kept = {
+        name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)
+    }
+    path = os.pathsep.join(filter(None, [str(python.parent), os.environ.get("PATH", os.defpath)]))
+    return {**kept, "PATH": path, "VIRTUAL_ENV": str(python.parent.parent), "PYTHONUNBUFFERED": "1"}
+
+
+def for_uv() -> Mapping[str, str]:
+    """Return the variables for uv itself: ours (index and cache settings count), less what names another environment."""
+    dropped = {
+        "VIRTUAL_ENV",
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "CONDA_PREFIX",
+        "UV_PYTHON",
+        "UV_PROJECT_ENVIRONMENT",
+    }
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    return {**kept, "PATH": os.pathsep.join([kept.get("PATH", os.defpath), *_pyenv()]), "UV_NO_PROGRESS": "1"}
+
+
+def _pyenv() -> list[str]:
+    """Folders of pyenv's interpreters: its shims answer only for the versions that are switched on."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    return [str(folder) for folder in sorted(root.glob("versions/3.*/bin"))]

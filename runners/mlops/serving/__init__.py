@@ -1,0 +1,1 @@
+"""How a packaged model is started, and scored, in its own Python."""
