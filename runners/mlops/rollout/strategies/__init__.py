@@ -1,1 +1,1 @@
-"""How a candidate takes over: one small pure module per strategy, found by entry point ``mlops.strategies``."""
+"""How a candidate takes over: one pure module per strategy, found by entry point."""

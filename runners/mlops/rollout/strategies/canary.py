@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mlops.rollout.strategies.port import Action, Verdict, climb
+from mlops.decide.verdicts import Verdict
+from mlops.rollout.strategies.port import Action, climb
 
 
 class Canary:
     """Shares from the contract's ``steps``; candidate and stable are compared on the same traffic.
 
-    Without a stable release there is nobody to protect and nothing to compare with: the candidate gets everything and
-    the absolute objective decides.
+    Without a stable release there is nobody to protect and nothing to compare with: the candidate gets
+    everything and the absolute objective decides.
     """
 
     name: ClassVar[str] = "canary"
-    help: ClassVar[str] = "A small share first (10 %, 50 %), each step on evidence against the stable release."
+    help: ClassVar[str] = (
+        "A small share first (10 %, 50 %), each step on evidence against the stable release."
+    )
     relative: ClassVar[bool] = True
 
     def next(self, settings: Mapping[str, Any], step: int, verdict: Verdict, has_stable: bool) -> Action:

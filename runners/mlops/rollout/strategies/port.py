@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
-
-class Verdict(StrEnum):
-    """What the judge concludes from all that was seen so far."""
-
-    PROMOTE = "PROMOTE"
-    ROLLBACK = "ROLLBACK"
-    HOLD = "HOLD"
+from mlops.decide.verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +44,24 @@ class Strategy(Protocol):
     relative: ClassVar[bool]
     """Whether candidate and stable are compared; else the absolute objective alone decides."""
 
-    def next(
-        self, settings: Mapping[str, Any], step: int, verdict: Verdict, has_stable: bool
-    ) -> Action:
+    def next(self, settings: Mapping[str, Any], step: int, verdict: Verdict, has_stable: bool) -> Action:
         """Say what follows; ``step`` is -1 until the candidate has had its first share."""
 
     def shares(self, settings: Mapping[str, Any], has_stable: bool) -> tuple[float, ...]:
-        """Return the candidate's shares in (0, 1], ascending; each but a last 1 ends with a verdict."""
+        """Return the candidate's shares in (0, 1], ascending."""
+
+
+def granted(shares: Sequence[float], step: int) -> float:
+    """Return the share that the next PROMOTE gives: what the judge's evidence has to be enough for."""
+    return shares[step + 1] if step + 1 < len(shares) else 1.0
 
 
 def climb(shares: Sequence[float], step: int, verdict: Verdict) -> Action:
     """Walk up the shares, one step for each PROMOTE.
 
-    The first share is given as soon as the candidate is ready: evidence needs traffic. A last share of 1 is the promotion
-    itself, so with (0.1, 0.5, 1.0) there are two decisions: from 10 to 50 %, and from 50 % to promoted.
+    The first share is given as soon as the candidate is ready: evidence needs traffic. A last share of 1 is
+    the promotion itself, so with (0.1, 0.5, 1.0) there are two decisions: from 10 to 50 %, and from 50 % to
+    promoted.
     """
     if verdict is Verdict.ROLLBACK:
         return Rollback() if step >= 0 else Hold()

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mlops.rollout.strategies.port import Action, Promote, Verdict
+from mlops.decide.verdicts import Verdict
+from mlops.rollout.strategies.port import Action, Promote
 
 
 class Returning:

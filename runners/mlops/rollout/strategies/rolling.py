@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mlops.rollout.strategies.port import Action, Verdict, climb
+from mlops.decide.verdicts import Verdict
+from mlops.rollout.strategies.port import Action, climb
 
 
 class Rolling:
-    """As many equal shares as the contract has steps (or replicas, if more); only the absolute objective decides."""
+    """As many equal shares as there are steps, or replicas if more; the absolute objective decides."""
 
     name: ClassVar[str] = "rolling"
     help: ClassVar[str] = "Equal steps; each asks only that the candidate keeps the objective."

@@ -1,0 +1,291 @@
+"""The engine of rollouts: read the ledger, make the platform equal to it, observe, judge, act, append.
+
+It holds nothing in memory and may be killed at any instant: an event is an intent, every call makes the
+platform equal to the intents, and what was seen is in the ticks (:mod:`mlops.rollout.ticks`). Several may
+call it at once: of those who decide on the same state the ledger lets one win, and the others look again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from mlops.decide.verdicts import Verdict
+from mlops.errors import InfrastructureError
+from mlops.ledger import Conflict, Ledger
+from mlops.ledger.events import Event, Payload, Promoted, Retired, RolledBack, WeightSet
+from mlops.ledger.state import RolloutState, State, fold
+from mlops.platforms.port import Phase, Platform
+from mlops.release import Release
+from mlops.rollout.beginning import Beginning
+from mlops.rollout.looking import Look, final_evidence, report
+from mlops.rollout.outcome import Outcome, Progress, ending, named
+from mlops.rollout.placing import Placed, divide, place, shares
+from mlops.rollout.strategies.finding import strategy_named
+from mlops.rollout.strategies.port import Action, Hold, Promote, Raise, Rollback
+from mlops.rollout.strategies.returning import Returning
+from mlops.rollout.ticks import Tick, Ticks
+from mlops.rollout.times import seconds_of
+from mlops.rollout.way_back import WayBack
+from mlops.store import Store
+from mlops.telemetry import crossing
+
+START_SECONDS = 300.0
+"""Seconds within which a candidate must be ready: its environment may have to be installed first."""
+RESTARTS = 3
+"""How often a candidate that had users may fail and be started again."""
+_RACES = 8
+_FAILURES = 10
+
+
+class Engine:
+    """One model's rollouts in one environment; safe to be called by several processes at once.
+
+    Args:
+        ledger: what was decided; the only source of truth.
+        platform: where releases run.
+        store: keeps the ticks.
+        clock: seconds since 1970.
+        sleep: waits between two looks.
+        start_seconds: time within which a candidate must be ready.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        platform: Platform,
+        store: Store,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
+        self._ledger = ledger
+        self._platform = platform
+        self._store = store
+        self._clock = clock
+        self._sleep = sleep
+        self._start_seconds = start_seconds
+
+    def endpoint(self) -> str:
+        """Return the address that users call."""
+        return self._platform.endpoint()
+
+    def begin(
+        self, release: Release, settings: Mapping[str, Any], reason: str, *, supersede: bool = False
+    ) -> str:
+        """Begin to move the environment to the release and return the rollout's id; the ticks do the rest.
+
+        A release that serves already needs no rollout (the id is empty); one that is being rolled out keeps
+        its rollout. Raises UserError when another release is being rolled out, unless it may be superseded:
+        then that one is rolled back first.
+        """
+        strategy_named(str(settings["strategy"]))
+        decision = Beginning(
+            release=release, settings=settings, reason=reason, supersede=supersede, prefix=self._prefix
+        )
+        while True:
+            state, event = self._ledger.decide(decision)
+            if event is None:
+                return state.rollout.id if state.rollout else ""
+            crossing(f"rollout.after:{event.kind}")
+            if state.rollout is not None:
+                Ticks.sweep_leftovers(self._store, self._prefix, but=state.rollout.id)
+                return state.rollout.id
+            divide(self._platform, shares(state, {}))
+
+    def advance(self) -> Outcome:
+        """Take one step and say where things stand; calling it once too often changes nothing."""
+        for _ in range(_RACES):
+            try:
+                return self._step()
+            except Conflict:
+                continue  # somebody else has decided: look at what is true now
+        raise InfrastructureError(
+            f"{self._ledger.model} in {self._ledger.environment} changes faster than it can be read",
+            remedy="see who else is at it: mlops history",
+        )
+
+    def watch(self, on_tick: Callable[[Outcome], None] | None = None, tick_seconds: float = 1.0) -> Outcome:
+        """Advance until the running rollout has ended, whoever ends it; return how.
+
+        Failures of the platform or the store are told to ``on_tick`` and outlasted; raises
+        InfrastructureError after ten in a row.
+        """
+        running = self._ledger.state().rollout
+        failures = 0
+        while True:
+            began = self._clock()
+            try:
+                outcome = self._followed(running)
+                failures = 0
+            except InfrastructureError as error:
+                failures += 1
+                if failures >= _FAILURES:
+                    raise
+                outcome = _unreachable(running, error)
+            if on_tick is not None:
+                on_tick(outcome)
+            if outcome.ended:
+                return outcome
+            self._sleep(max(0.0, tick_seconds - (self._clock() - began)))
+
+    def rollback(self, reason: str, actor: str = "") -> Outcome:
+        """Take the running candidate, else the served release, out of traffic: one event and one split.
+
+        With the previous release no longer warm its servers are started again first. Raises UserError when
+        there is nothing to go back to. A second rollback returns to where the first one came from.
+        """
+        way = WayBack(
+            ledger=self._ledger,
+            platform=self._platform,
+            prefix=self._prefix,
+            clock=self._clock,
+            sleep=self._sleep,
+            start_seconds=self._start_seconds,
+            follow=self.watch,
+        )
+        return way.go(reason, actor or self._ledger.author.actor)
+
+    @property
+    def _prefix(self) -> str:
+        """Begin the id of each rollout; the number of its first event follows."""
+        return f"{self._ledger.model}.{self._ledger.environment}."
+
+    def _step(self) -> Outcome:
+        state = self._retired(self._ledger.state())
+        placed = place(self._platform, state)
+        if state.rollout is None:
+            return _resting(self._emptied(state, placed), placed)
+        ticks = Ticks(self._store, state.rollout.id)
+        tick = Look(state, state.rollout, placed, ticks.latest(), self._clock()).tick(self._platform)
+        if not ticks.write(tick):
+            return report(state.rollout, ticks.latest())
+        crossing("rollout.after-tick")
+        return self._act(state, state.rollout, tick, placed)
+
+    def _act(self, state: State, rollout: RolloutState, tick: Tick, placed: Placed) -> Outcome:
+        take_back = partial(_taken_back, state, rollout, tick)
+        if why := self._undeployable(rollout, tick, placed):
+            return self._end(state, rollout, take_back("deployment"), why)
+        match _action(state, rollout, tick):
+            case Raise(step=step, weight=weight):
+                self._raise(state, tick, placed, step, weight)
+                raised = replace(rollout, step=step, weight=weight)
+                return report(raised, tick, f"{tick.sentence} It now gets {weight:.0%} of the traffic.")
+            case Promote():
+                return self._end(state, rollout, _promoted(state, rollout, tick), tick.sentence)
+            case Rollback():
+                return self._end(state, rollout, take_back("judge"), tick.sentence)
+        age = self._clock() - seconds_of(rollout.started)
+        if age < float(rollout.settings["deadline"]):
+            return report(rollout, tick)
+        return self._end(
+            state, rollout, take_back("deadline"), f"Undecided after {age:.0f} s. {tick.sentence}"
+        )
+
+    def _raise(self, state: State, tick: Tick, placed: Placed, step: int, weight: float) -> None:
+        """Give the candidate a larger share."""
+        rollout = state.rollout.id if state.rollout else ""
+        payload = WeightSet(
+            rollout=rollout, step=step, weight=weight, verdict=tick.verdict, evidence=tick.evidence
+        )
+        after = self._append(state, payload, tick.sentence)[0]
+        divide(self._platform, shares(after, placed.ready))
+
+    def _end(self, state: State, rollout: RolloutState, payload: Payload, reason: str) -> Outcome:
+        after, event = self._append(state, payload, reason)
+        divide(self._platform, shares(after, {}))
+        Ticks(self._store, rollout.id).sweep()
+        return ending(event, rollout.candidate.release)
+
+    def _append(self, state: State, payload: Payload, reason: str) -> tuple[State, Event]:
+        event = self._ledger.append(payload, reason=reason, expect=state.sequence)
+        crossing(f"rollout.after:{event.kind}")
+        return fold(state, [event]), event
+
+    def _undeployable(self, rollout: RolloutState, tick: Tick, placed: Placed) -> str:
+        """Return why the candidate cannot be deployed, empty while there is hope."""
+        if tick.unready_since is None:
+            return ""
+        readiness = placed.ready[rollout.candidate.lane]
+        detail = "; ".join(filter(None, [readiness.detail, *placed.trouble]))
+        if readiness.phase is Phase.FAILED and (rollout.step < 0 or tick.restarts > RESTARTS):
+            return f"its server does not start: {detail}"
+        waited = tick.at - tick.unready_since
+        return f"it was not ready after {waited:.0f} s. {detail}" if waited > self._start_seconds else ""
+
+    def _retired(self, state: State) -> State:
+        """Return the state after the warm release's window, if that is over."""
+        warm = state.warm
+        if warm is None or self._clock() - seconds_of(warm.since) < warm.window_seconds:
+            return state
+        why = f"{named(warm.release)} was kept warm for {warm.window_seconds:.0f} s"
+        return self._append(state, Retired(lane=warm.lane, release=warm.digest), why)[0]
+
+    def _emptied(self, state: State, placed: Placed) -> State:
+        """Return the state without the draining lanes that are empty by now."""
+        for each in state.draining:
+            tenant = placed.ready[each.lane]
+            if tenant.phase is Phase.ABSENT or tenant.release != each.digest:
+                payload = Retired(lane=each.lane, release=each.digest)
+                state = self._append(state, payload, f"{named(each.release)} has left its lane")[0]
+        return state
+
+    def _followed(self, running: RolloutState | None) -> Outcome:
+        """Advance once; when the rollout was ended by somebody else, find out how."""
+        outcome = self.advance()
+        if running is None or outcome.rollout == running.id:
+            return outcome
+        for event in self._ledger.events():
+            if event.kind in _ENDS and event.data["rollout"] == running.id:
+                return ending(event, running.candidate.release)
+        return outcome
+
+
+_ENDS = frozenset({Promoted.kind, RolledBack.kind})
+
+
+def _action(state: State, rollout: RolloutState, tick: Tick) -> Action:
+    if tick.unready_since is not None or tick.blind:
+        return Hold()
+    strategy = strategy_named(rollout.strategy)
+    return strategy.next(rollout.settings, rollout.step, Verdict(tick.verdict), state.serving is not None)
+
+
+def _promoted(state: State, rollout: RolloutState, tick: Tick) -> Payload:
+    """Return the event by which the candidate serves: for one that served before it is a rollback."""
+    if rollout.strategy == Returning.name:
+        leaving = state.serving.digest if state.serving else ""
+        return RolledBack(rollout=rollout.id, release=leaving, to=rollout.candidate.digest, cause="person")
+    return Promoted(rollout=rollout.id, verdict=tick.verdict, evidence=final_evidence(rollout, tick))
+
+
+def _taken_back(state: State, rollout: RolloutState, tick: Tick, cause: str) -> RolledBack:
+    return RolledBack(
+        rollout=rollout.id,
+        release=rollout.candidate.digest,
+        to=state.serving.digest if state.serving else "",
+        cause=cause,
+        evidence=final_evidence(rollout, tick),
+    )
+
+
+def _resting(state: State, placed: Placed) -> Outcome:
+    if state.serving is None:
+        return Outcome(progress=Progress.IDLE, sentence="Nothing serves, and no rollout is running.")
+    sentence = "; ".join([f"{named(state.serving.release)} serves", *placed.trouble])
+    return Outcome(progress=Progress.IDLE, sentence=f"{sentence}.", release=state.serving.release, weight=1.0)
+
+
+def _unreachable(running: RolloutState | None, error: InfrastructureError) -> Outcome:
+    return Outcome(
+        progress=Progress.RUNNING,
+        sentence=f"Nothing is decided: {error.headline}.",
+        rollout=running.id if running else "",
+        release=running.candidate.release if running else {},
+        weight=running.weight if running else 0.0,
+    )

@@ -1,0 +1,126 @@
+"""Makes the platform equal to the ledger: the right release in each lane, the right share for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import isclose
+
+from mlops.errors import InfrastructureError
+from mlops.ledger.state import Placement, State
+from mlops.platforms.port import LANES, Deployment, Phase, Platform, Readiness, Split
+from mlops.release import Release
+from mlops.telemetry import crossing
+
+_SAME_SHARE = 1e-3  # proxies keep shares as integers out of some thousands
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """How the lanes stand after they were made equal to the ledger, and what did not work."""
+
+    ready: Mapping[str, Readiness]
+    trouble: tuple[str, ...] = ()
+
+    def is_ready(self, placement: Placement | None) -> bool:
+        """Whether the lane runs this release and the proxy can reach it."""
+        return placement is not None and answers(self.ready[placement.lane], placement)
+
+
+def answers(readiness: Readiness, placement: Placement) -> bool:
+    """Whether the lane runs this release and is ready."""
+    return readiness.phase is Phase.READY and readiness.release == placement.digest
+
+
+def residents(state: State) -> dict[str, Placement]:
+    """Return what the ledger wants to run in each lane."""
+    candidate = state.rollout.candidate if state.rollout else None
+    wanted = (state.warm, candidate, state.serving)
+    return {each.lane: each for each in wanted if each is not None}
+
+
+def shares(state: State, ready: Mapping[str, Readiness]) -> dict[str, float]:
+    """Return the share of each lane with traffic.
+
+    It is the ledger's word, except while a candidate that had users is not ready: then the stable release
+    answers for it.
+    """
+    rollout, serving = state.rollout, state.serving
+    if rollout and serving and not answers(ready[rollout.candidate.lane], rollout.candidate):
+        return {serving.lane: 1.0}
+    return {lane: share for lane, share in state.weights().items() if share > 0}
+
+
+def place(platform: Platform, state: State) -> Placed:
+    """Bring the platform to what the ledger says; whatever fails is told, and tried again by the next call.
+
+    The order protects users: what is wanted and missing is started, then traffic moves, then what nobody
+    wants is emptied.
+    """
+    wanted = residents(state)
+    before = {lane: platform.ready(lane) for lane in LANES}
+    strangers = [lane for lane in LANES if _is_stranger(before[lane], wanted.get(lane))]
+    settled = [each for each in wanted.values() if each.lane not in strangers]
+    trouble = _deploy(platform, state, settled)
+    ready = {lane: platform.ready(lane) for lane in LANES}
+    trouble += _attempt(partial(divide, platform, shares(state, ready)))
+    for lane in strangers:
+        trouble += _attempt(partial(platform.remove, lane))
+    trouble += _deploy(platform, state, [each for each in wanted.values() if each.lane in strangers])
+    after = {lane: platform.ready(lane) if lane in strangers else ready[lane] for lane in LANES}
+    return Placed({lane: _first_word(before[lane], after[lane]) for lane in LANES}, tuple(trouble))
+
+
+def divide(platform: Platform, wanted: Mapping[str, float]) -> None:
+    """Send each lane its share, unless that is so already. Nobody to send to leaves the proxy as it is."""
+    if not wanted or in_force(platform.current(), wanted):
+        return
+    crossing("rollout.before-split")
+    platform.split(Split(weights=dict(wanted)))
+    crossing("rollout.after-split")
+
+
+def in_force(split: Split | None, wanted: Mapping[str, float]) -> bool:
+    """Whether the split gives each lane its share."""
+    return split is not None and all(
+        isclose(split.weights.get(lane, 0.0), wanted.get(lane, 0.0), abs_tol=_SAME_SHARE)
+        for lane in {*split.weights, *wanted}
+    )
+
+
+def _is_stranger(readiness: Readiness, tenant: Placement | None) -> bool:
+    return readiness.phase is not Phase.ABSENT and (tenant is None or readiness.release != tenant.digest)
+
+
+def _first_word(before: Readiness, after: Readiness) -> Readiness:
+    """Keep the news that a lane had failed, although it has been started again since."""
+    failed = (
+        before.phase is Phase.FAILED and before.release == after.release and after.phase is not Phase.READY
+    )
+    return before if failed else after
+
+
+def _deploy(platform: Platform, state: State, placements: Iterable[Placement]) -> list[str]:
+    trouble: list[str] = []
+    for each in placements:
+        trouble += _attempt(partial(platform.deploy, _deployment(state, each)))
+        crossing("rollout.after-deploy")
+    return trouble
+
+
+def _deployment(state: State, placement: Placement) -> Deployment:
+    return Deployment(
+        lane=placement.lane,
+        release=Release.from_record(placement.release),
+        replicas=placement.replicas,
+        warm=placement == state.warm,
+    )
+
+
+def _attempt(act: Callable[[], None]) -> list[str]:
+    try:
+        act()
+    except InfrastructureError as error:
+        return [error.headline]
+    return []
