@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import singledispatch
 from typing import Any
 
 from mlops.ledger.events import (
     Event,
     HoldoutUsed,
-    Payload,
     Promoted,
     Registered,
     Retired,
@@ -105,29 +103,22 @@ def fold(state: State, events: Iterable[Event]) -> State:
     """Apply the events in order."""
     for event in events:
         payload = event.payload
-        if payload is not None:
-            state = _apply(payload, state, event)
+        apply = _APPLY.get(type(payload))
+        if apply is not None:
+            state = apply(payload, state, event)
         state = replace(state, sequence=event.sequence, head=event.hash)
     return state
 
 
-@singledispatch
-def _apply(payload: Payload, state: State, event: Event) -> State:  # noqa: ARG001 - the signature of the family
-    return state
-
-
-@_apply.register
 def _registered(payload: Registered, state: State, event: Event) -> State:  # noqa: ARG001
     return replace(state, releases={**state.releases, str(payload.release["digest"]): payload.release})
 
 
-@_apply.register
 def _holdout_used(payload: HoldoutUsed, state: State, event: Event) -> State:  # noqa: ARG001
     spent = {**state.holdouts.get(payload.holdout, {}), payload.candidate: payload.alpha}
     return replace(state, holdouts={**state.holdouts, payload.holdout: spent})
 
 
-@_apply.register
 def _rollout_started(payload: RolloutStarted, state: State, event: Event) -> State:
     if state.serving is not None and state.serving.lane == payload.lane:
         # It would deploy over what serves: such a rollout never begins, its later events belong to none.
@@ -163,16 +154,20 @@ def _abandoned(state: State, event: Event) -> State:
     return replace(state, rollout=None, draining=(*state.draining, leaving))
 
 
-@_apply.register
 def _weight_set(payload: WeightSet, state: State, event: Event) -> State:  # noqa: ARG001
     if state.rollout is None or state.rollout.id != payload.rollout:
         return state
     return replace(state, rollout=replace(state.rollout, step=payload.step, weight=payload.weight))
 
 
-@_apply.register
 def _promoted(payload: Promoted, state: State, event: Event) -> State:
-    if state.rollout is None or state.rollout.id != payload.rollout:
+    running = state.rollout is not None and state.rollout.id == payload.rollout
+    return _taken_over(state, event) if running else state
+
+
+def _taken_over(state: State, event: Event) -> State:
+    """End the running rollout: its candidate serves, what served stays warm."""
+    if state.rollout is None:
         return state
     warm = None if state.serving is None else replace(state.serving, since=event.at)
     # One release stays warm; with more than two lanes an older one still occupies another.
@@ -186,11 +181,14 @@ def _promoted(payload: Promoted, state: State, event: Event) -> State:
     )
 
 
-@_apply.register
 def _rolled_back(payload: RolledBack, state: State, event: Event) -> State:
     if payload.rollout:
-        running = state.rollout is not None and state.rollout.id == payload.rollout
-        return _abandoned(state, event) if running else state
+        if state.rollout is None or state.rollout.id != payload.rollout:
+            return state
+        # The way back to a release that is no longer warm (mlops.rollout.way_back): it was started again as a
+        # candidate, and this event gives it the traffic.
+        returned = payload.to == state.rollout.candidate.digest
+        return _taken_over(state, event) if returned else _abandoned(state, event)
     if state.warm is None or state.serving is None or state.warm.digest != payload.to:
         return state
     # The release that was taken out stays warm: a rollback can itself be undone.
@@ -201,7 +199,6 @@ def _rolled_back(payload: RolledBack, state: State, event: Event) -> State:
     )
 
 
-@_apply.register
 def _retired(payload: Retired, state: State, event: Event) -> State:  # noqa: ARG001
     def stays(placement: Placement) -> bool:
         return placement.lane != payload.lane or placement.digest != payload.release
@@ -211,3 +208,15 @@ def _retired(payload: Retired, state: State, event: Event) -> State:  # noqa: AR
         warm=state.warm if state.warm is not None and stays(state.warm) else None,
         draining=tuple(each for each in state.draining if stays(each)),
     )
+
+
+# Kinds that are not here, known or not, change no state.
+_APPLY: Mapping[type, Callable[[Any, State, Event], State]] = {
+    Registered: _registered,
+    HoldoutUsed: _holdout_used,
+    RolloutStarted: _rollout_started,
+    WeightSet: _weight_set,
+    Promoted: _promoted,
+    RolledBack: _rolled_back,
+    Retired: _retired,
+}
