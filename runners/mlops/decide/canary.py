@@ -17,6 +17,7 @@ Sources: Ville 1939; Vovk & Wang 2021, "E-values: calibration, combination and a
 from __future__ import annotations
 
 from mlops.decide.evidence import Interval, Limits, Settings, State, update
-from mlops.decide.verdicts import Forecast, Judgement, Verdict, judge
+from mlops.decide.forecasts import Nearing
+from mlops.decide.verdicts import Judgement, Verdict, judge
 
-__all__ = ["Forecast", "Interval", "Judgement", "Limits", "Settings", "State", "Verdict", "judge", "update"]
+__all__ = ["Interval", "Judgement", "Limits", "Nearing", "Settings", "State", "Verdict", "judge", "update"]

@@ -37,6 +37,8 @@ EXACT_RATE = 0.05
 EXACT_LIMIT = 1_000_000
 """With more events than this in one interval the sum of the exact form takes too long; the binomial form is
 valid, too."""
+LARGEST_LOG = 600.0
+"""Evidence is shown as exp(this) at the most, so that every number stays finite."""
 _NEGLIGIBLE_TERM = 1e-18
 
 
@@ -52,6 +54,11 @@ def weighted_log_mean(logs: Sequence[float], weights: Sequence[float]) -> float:
     if top == -inf:
         return -inf
     return top + log(sum(weight * exp(each - top) for each, weight in zip(logs, weights, strict=True)))
+
+
+def as_number(value: float) -> float:
+    """Return exp(value) with six significant digits, cut off where a float would overflow."""
+    return float(f"{exp(min(value, LARGEST_LOG)):.6g}")
 
 
 def odds_times(factor: float, rate: float) -> float:
