@@ -82,6 +82,11 @@ class Ledger:
         self._snapshot_every = snapshot_every
         self._clock = clock
 
+    @property
+    def signer(self) -> Signer | None:
+        """The key that signs what is appended, for whoever writes a record that an event refers to."""
+        return self._signer
+
     def state(self) -> State:
         """Return what the ledger says now.
 

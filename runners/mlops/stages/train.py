@@ -1,4 +1,4 @@
-"""``train``: make a candidate. Whatever the training is, it runs in the model's Python, without the holdout."""
+"""``train``: make a candidate. Any training runs in the model's Python, without the holdout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training run: the copy of the repo that it runs in, its command, and the tracked run that it logs into."""
+"""A training run: the copy of the repo that it runs in, its command, and the run that it logs into."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Training:
 
 
 def prepare(context: Context) -> Training:
-    """Install the model's Python, copy the repo without the holdout, put the training rows into their place."""
+    """Install the model's Python, copy the repo without the holdout, put the training rows in their place."""
     from mlops.stages.rows import split
 
     contract, environment = context.contract, context.contract.environment
