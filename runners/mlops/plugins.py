@@ -1,6 +1,7 @@
 """Find a stage, a strategy or a platform by its name among the entry points of every installed package.
 
-A company adds its own from another package: one line under ``[project.entry-points."mlops.stages"]``, nothing here changes.
+A company adds its own from another package: one line under ``[project.entry-points."mlops.stages"]``,
+nothing here changes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def names(group: str) -> tuple[str, ...]:
     return tuple(sorted(_found(group)))
 
 
-def load(group: str, name: str, *, where: str = "") -> Any:
+def load(group: str, name: str, *, where: str = "") -> Any:  # noqa: ANN401 - each group has its own port
     """Import what is registered under the name; UserError with the nearest known name when nothing is.
 
     ``where`` says where the name was written (``mlops.yaml: rollout.strategy``).
@@ -77,7 +78,7 @@ def _found(group: str) -> Mapping[str, EntryPoint]:
     return found
 
 
-def _imported(group: str, entry: EntryPoint) -> Any:
+def _imported(group: str, entry: EntryPoint) -> Any:  # noqa: ANN401
     try:
         return entry.load()
     except (ImportError, AttributeError) as error:

@@ -1,4 +1,5 @@
-"""What every part may call to be observed: structured logs, masked secrets, and (in tests) a kill at a named point."""
+"""What every part may call to be observed: structured logs, masked secrets, and (in tests) a kill at a
+named point."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 LOGGER = "mlops"
-"""Name of the logger whose records are written to the log file; modules use ``logging.getLogger(__name__)``."""
+"""Name of the logger whose records are written to the log file; modules use
+``logging.getLogger(__name__)``."""
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
@@ -25,7 +27,8 @@ _MASK = "***"
 
 
 def crossing(point: str) -> None:
-    """Mark a point between an intent and its effect; the process kills itself here when ``MLOPS_KILL_AT`` names it.
+    """Mark a point between an intent and its effect; the process kills itself here when ``MLOPS_KILL_AT``
+    names it.
 
     SIGKILL leaves no chance to clean up, which is what the repair tests are about.
     """
@@ -34,7 +37,8 @@ def crossing(point: str) -> None:
 
 
 def mask(text: str) -> str:
-    """Replace secrets by ``***``: values of environment variables with a telling name, and the user part of URLs."""
+    """Replace secrets by ``***``: values of environment variables with a telling name, and the user part of
+    URLs."""
     for secret in _secrets():
         text = text.replace(secret, _MASK)
     return _USERINFO.sub(_MASK, text)
@@ -53,7 +57,8 @@ def _secrets() -> list[str]:
 
 
 class EcsFormatter(logging.Formatter):
-    """Write a record as one line of JSON with the field names of the Elastic Common Schema (ecs.version 8)."""
+    """Write a record as one line of JSON with the field names of the Elastic Common Schema (ecs.version
+    8)."""
 
     def __init__(self, *, service: str, trace_id: str, labels: Mapping[str, str]) -> None:
         super().__init__()

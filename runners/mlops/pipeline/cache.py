@@ -1,7 +1,9 @@
 """The stage cache: a result is named by the digest of all that it was computed from (DESIGN 4).
 
-``cache/<stage>/<key>/<generation>.json`` in the store, create-only: the first writer of a generation wins and the others
-adopt its output. The last generation counts, so a forced, expired or damaged result is replaced by the next one, and
+``cache/<stage>/<key>/<generation>.json`` in the store, create-only: the first writer of a generation wins
+and the others
+adopt its output. The last generation counts, so a forced, expired or damaged result is replaced by the next
+one, and
 nothing is ever overwritten. The output folder is kept by digest (:mod:`mlops.artifacts`).
 """
 
@@ -29,7 +31,7 @@ _FOREVER = "forever"
 _NEVER = "never"
 
 
-class Damaged(InfrastructureError):
+class Damaged(InfrastructureError):  # noqa: N818 - says the fact
     """A kept result cannot be read back as it was written."""
 
 
@@ -41,7 +43,8 @@ class Entry:
     output: str
     """Digest of the output folder."""
     until: str
-    """``forever``, ``never`` (only handed to later stages of a run that leaves this one out) or a UTC moment."""
+    """``forever``, ``never`` (only handed to later stages of a run that leaves this one out) or a UTC
+    moment."""
     generation: int = 1
 
     def reusable(self, now: datetime) -> bool:
@@ -59,7 +62,8 @@ class Entry:
 
 
 def key_of(stage: Stage, inputs: Mapping[str, str], upstream: Mapping[str, str]) -> str:
-    """Return the key: digest of the stage's name, its inputs, the runner's version and what it reads of earlier stages.
+    """Return the key: digest of the stage's name, its inputs, the runner's version and what it reads of
+    earlier stages.
 
     ``upstream`` maps each earlier stage to the identity of its result (:attr:`Entry.identity`).
     """
@@ -80,12 +84,14 @@ class Cache:
         self._store = store
 
     def find(self, stage: str, key: str) -> Entry | None:
-        """Return the last generation; None when nothing is kept; raises :class:`Damaged` when it cannot be read."""
+        """Return the last generation; None when nothing is kept; raises :class:`Damaged` when it cannot be
+        read."""
         last = self.last_generation(stage, key)
         return self._read(stage, key, last) if last else None
 
     def keep(self, result: StageResult, output: Path, validity: Validity, *, replacing: int = 0) -> Entry:
-        """Keep a passed result as the generation after ``replacing``; return the entry that counts from now on.
+        """Keep a passed result as the generation after ``replacing``; return the entry that counts from now
+        on.
 
         That is another writer's when he was first: the caller then adopts his output.
         """
@@ -110,13 +116,15 @@ class Cache:
         return max((int(number) for number in numbers if number.isdigit()), default=0)
 
     def restore(self, entry: Entry, into: Path) -> None:
-        """Make the folder equal to the kept output; raises :class:`Damaged` when the kept files are not what was kept."""
+        """Make the folder equal to the kept output; raises :class:`Damaged` when the kept files are not
+        what was kept."""
         from mlops.artifacts import Corrupted, fetch_folder
 
         try:
             fetch_folder(self._store, entry.output, into)
         except Corrupted as error:
-            # Content that is not what its name says is nobody's; were it left, the same content could never be kept again.
+            # Content that is not what its name says is nobody's; were it left, the same content could never
+            # be kept again.
             self._store.delete(error.where.removeprefix(self._store.url.rstrip("/") + "/"))
             raise _damaged(entry.result.stage, error.headline) from error
 

@@ -1,4 +1,5 @@
-"""Say how a run ended in one sentence, and write it down: ``run.json``, ``junit.xml``, ``error.json``, the report page."""
+"""Say how a run ended in one sentence, and write it down: ``run.json``, ``junit.xml``, ``error.json``, the
+report page."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _log = logging.getLogger(__name__)
 def verdict_of(result: RunResult) -> str:
     """Return one sentence for a person: what came of the run and, when it did not pass, why."""
     if result.error:
-        return f"{result.model}: {_KINDS.get(str(result.error['category']), 'stopped')}: {result.error['headline']}"
+        kind = _KINDS.get(str(result.error["category"]), "stopped")
+        return f"{result.model}: {kind}: {result.error['headline']}"
     if result.already_serving:
         where = result.environment or "the environment"
         return f"{result.model}: already serving in {where}, nothing to do"
@@ -55,7 +57,7 @@ def write_down(result: RunResult, error: MlopsError | None, folder: Path) -> Ite
     for name, write in steps.items():
         try:
             write()
-        except Exception as caught:
+        except Exception as caught:  # noqa: BLE001 - see the promise above
             _log.exception("%s could not be written", name)
             yield f"{folder / name} could not be written: {caught}"
 

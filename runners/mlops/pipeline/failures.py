@@ -19,7 +19,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_SPACE_TEXT = re.compile(r"No space left on device|Disk quota exceeded|os error (28|122)\b")
 
 
-class Defect(MlopsError):
+class Defect(MlopsError):  # noqa: N818 - the word of DESIGN and of `category`
     """Something that we did not foresee: a defect of this program (or of a stage of another package)."""
 
     category = "bug"
@@ -27,7 +27,8 @@ class Defect(MlopsError):
 
 
 def as_error(caught: BaseException, *, folder: Path, stage: str = "") -> MlopsError:
-    """Return the error to report; a defect's traceback goes to ``traceback.txt`` in the folder, never to the user."""
+    """Return the error to report; a defect's traceback goes to ``traceback.txt`` in the folder, never to
+    the user."""
     if _disk_is_full(caught):
         return _full(caught, folder, stage)
     if isinstance(caught, MlopsError):
@@ -38,7 +39,8 @@ def as_error(caught: BaseException, *, folder: Path, stage: str = "") -> MlopsEr
 
 
 def error_of(result: StageResult) -> MlopsError | None:
-    """Return the error that a failed or inconclusive result stands for, told by the first gate that decided; else None."""
+    """Return the error that a failed or inconclusive result stands for, told by the first gate that
+    decided; else None."""
     if result.status not in (Status.FAILED, Status.INCONCLUSIVE):
         return None
     kind = GateFailed if result.status is Status.FAILED else CouldNotTell

@@ -1,9 +1,11 @@
-"""The folder ``.mlops`` of a workspace: what a run leaves there, and how a file gets there whole or not at all.
+"""The folder ``.mlops`` of a workspace: what a run leaves there, and how a file gets there whole or not at
+all.
 
 .mlops/.gitignore                     keeps all of it out of the model repo
 .mlops/run.json  junit.xml  error.json  report/  log.jsonl  traceback.txt    the whole run
 .mlops/<stage>/output/                the stage's own files (``Context.output``), kept in the cache
-.mlops/<stage>/result.json  junit.xml                                        what the frame writes about the stage
+.mlops/<stage>/result.json  junit.xml                                        what the frame writes about the
+stage
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from mlops.telemetry import mask
 
@@ -56,7 +57,8 @@ class Folders:
         return self.root / name / "output"
 
     def emptied(self, name: str) -> Path:
-        """Return the stage's output folder, existing and empty, and forget what the frame wrote about an earlier run."""
+        """Return the stage's output folder, existing and empty, and forget what the frame wrote about an
+        earlier run."""
         self.forget(name)
         output = self.output(name)
         shutil.rmtree(output, ignore_errors=True)
@@ -74,7 +76,8 @@ class Folders:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write the file whole or not at all (temporary file, rename), secrets masked; OSError leaves the old one in place."""
+    """Write the file whole or not at all (temporary file, rename), secrets masked; OSError leaves the old
+    one in place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -86,6 +89,6 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write indented JSON, whole or not at all; NaN and infinity are refused (ValueError)."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

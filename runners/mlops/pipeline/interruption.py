@@ -36,8 +36,7 @@ class Stop:
         if seconds is None or threading.current_thread() is not threading.main_thread():
             yield
             return
-        main = threading.main_thread().ident
-        assert main is not None  # the main thread has begun
+        main = threading.get_ident()
 
         def expire() -> None:
             if self.reason is None:
@@ -55,9 +54,11 @@ class Stop:
 
 @contextmanager
 def interruptible() -> Iterator[Stop]:
-    """Turn SIGTERM, SIGINT and SIGHUP into :class:`Interrupted` while the block runs; handlers are put back after it.
+    """Turn SIGTERM, SIGINT and SIGHUP into :class:`Interrupted` while the block runs; handlers are put back
+    after it.
 
-    The first signal stops the work, later ones are ignored so that cleaning up is not torn; a second Ctrl-C is obeyed
+    The first signal stops the work, later ones are ignored so that cleaning up is not torn; a second Ctrl-C
+    is obeyed
     at once (the next run repairs). In another thread than the main one nothing is changed.
     """
     stop = Stop()

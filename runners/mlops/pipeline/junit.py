@@ -1,8 +1,11 @@
 """Write results in the JUnit format, so that each check is a test in Jenkins, with its history.
 
-A failed gate is a ``failure``; a gate that could not tell is an ``error``, which CI systems list apart from failures. What does
-not stop the run is told, not counted: a check that only informs, and is not passed, is a passed test with its message in
-``system-out``. Names stay the same from run to run, numbers are in the messages: a test's history is its name's.
+A failed gate is a ``failure``; a gate that could not tell is an ``error``, which CI systems list apart from
+failures. What does
+not stop the run is told, not counted: a check that only informs, and is not passed, is a passed test with
+its message in
+``system-out``. Names stay the same from run to run, numbers are in the messages: a test's history is its
+name's.
 Follows the schema of Jenkins' xunit plugin (``junit-10.xsd``).
 """
 
@@ -54,20 +57,23 @@ def _suite(result: StageResult, started: str = "") -> ET.Element:
 
 
 def _make_suite(stage: str, cases: list[ET.Element], seconds: float, started: str) -> ET.Element:
-    count = lambda tag: str(sum(case.find(tag) is not None for case in cases))  # noqa: E731
     suite = ET.Element(
         "testsuite",
         name=f"mlops.{stage}",
         tests=str(len(cases)),
-        failures=count("failure"),
-        errors=count("error"),
-        skipped=count("skipped"),
+        failures=_count(cases, "failure"),
+        errors=_count(cases, "error"),
+        skipped=_count(cases, "skipped"),
         time=f"{seconds:.3f}",
     )
     if started:
         suite.set("timestamp", started[:19])
     suite.extend(cases)
     return suite
+
+
+def _count(cases: Sequence[ET.Element], tag: str) -> str:
+    return str(sum(case.find(tag) is not None for case in cases))
 
 
 def _stage_case(result: StageResult) -> ET.Element:

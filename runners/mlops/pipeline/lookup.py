@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from mlops.pipeline.stage import Context, Stage
 
 MakeContext = Callable[..., "Context"]
-"""``functools.partial(Context, contract=..., profile=..., ...)``: everything but what the frame fills in for each stage,
+"""``functools.partial(Context, contract=..., profile=..., ...)``: everything but what the frame fills in
+for each stage,
 which is ``output, upstream, folders, say, show, fresh``."""
 
 

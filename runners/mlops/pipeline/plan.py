@@ -59,7 +59,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The stages that a run is about: the selected ones, and those before them whose results are handed on."""
+    """The stages that a run is about: the selected ones, and those before them whose results are handed
+    on."""
 
     selected: tuple[str, ...]
     needed: tuple[str, ...]
@@ -93,7 +94,8 @@ def _selected(names: list[str], selection: Selection) -> tuple[str, ...]:
 
 
 def make_plan(stages: Sequence[Stage], make_context: MakeContext, request: RunRequest) -> Plan:
-    """Look up each stage in the cache as far as that can be known; nothing is run, the workspace is left alone."""
+    """Look up each stage in the cache as far as that can be known; nothing is run, the workspace is left
+    alone."""
     scope = scope_of(stages, request.selection, request.required_stages)
     with tempfile.TemporaryDirectory(prefix="mlops-plan-") as scratch:
         walk = _Walk(make_context, request, scope, Path(scratch))

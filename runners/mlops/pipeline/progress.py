@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from mlops.pipeline.results import Answer, StageResult, Status
 from mlops.telemetry import mask
@@ -51,7 +52,8 @@ class Reporter(Protocol):
         """A stage is being looked up or computed."""
 
     def said(self, stage: str, sentence: str, share: float | None = None) -> None:
-        """Something is going on, ``share`` of it done where that is known; ``stage`` is empty outside the stages."""
+        """Something is going on, ``share`` of it done where that is known; ``stage`` is empty outside the
+        stages."""
 
     def looked(self, stage: str, outcome: Outcome) -> None:
         """A running rollout was looked at."""
@@ -94,7 +96,8 @@ class Silent:
 
 
 class _Stream(Silent):
-    """Writes masked lines to a stream and falls silent when nobody reads it any more (``mlops run | head``)."""
+    """Writes masked lines to a stream and falls silent when nobody reads it any more (``mlops run |
+    head``)."""
 
     def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
@@ -112,7 +115,8 @@ class _Stream(Silent):
 
 
 class PlainReporter(_Stream):
-    """One line per event, with time and stage, for the log of a build; progress of a stage at most every few seconds.
+    """One line per event, with time and stage, for the log of a build; progress of a stage at most every
+    few seconds.
 
     Args:
         stream: where the lines go.
@@ -174,7 +178,8 @@ class PlainReporter(_Stream):
 
 
 class JsonReporter(_Stream):
-    """One JSON object a line and event (``mlops run --json``), for other programs; the last one is the whole run."""
+    """One JSON object a line and event (``mlops run --json``), for other programs; the last one is the
+    whole run."""
 
     def run_started(self, model: str, stages: Sequence[Announced]) -> None:
         """Write ``run-started`` with the names of the stages."""
@@ -207,6 +212,19 @@ class JsonReporter(_Stream):
         """Write ``run-ended`` with the whole run."""
         self._event("run-ended", result=result.as_record())
 
-    def _event(self, event: str, **fields: Any) -> None:
+    def _event(self, event: str, **fields: object) -> None:
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._write(mask(json.dumps({"event": event, "at": moment, **fields}, ensure_ascii=False)))
+
+
+def reporter_for(stream: TextIO, *, as_json: bool = False) -> Reporter:
+    """Choose: JSON lines when asked for, a living list on a terminal, plain lines in a build's log or a
+    pipe."""
+    if as_json:
+        return JsonReporter(stream)
+    living = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("CI")
+    if not living:
+        return PlainReporter(stream)
+    from mlops.pipeline.live import LiveReporter
+
+    return LiveReporter(stream)

@@ -28,7 +28,8 @@ def find_stages() -> tuple[Stage, ...]:
 
 
 def in_order(stages: Iterable[Stage]) -> tuple[Stage, ...]:
-    """Sort: the known stages by the order of the pipeline, each other one behind the stage that it names in ``after``.
+    """Sort: the known stages by the order of the pipeline, each other one behind the stage that it names in
+    ``after``.
 
     Raises UserError for a stage that names none, an absent one, or one that in turn waits for it.
     """

@@ -13,7 +13,8 @@ RELEASING = "rollout"
 def refusal(
     required: Sequence[str], results: Mapping[str, StageResult], not_run: Mapping[str, str]
 ) -> StageResult | None:
-    """Return the releasing stage's failed result, one check per missing stage; None when all required ones have passed."""
+    """Return the releasing stage's failed result, one check per missing stage; None when all required ones
+    have passed."""
     missing = [name for name in required if name != RELEASING and not _has_passed(results.get(name))]
     if not missing:
         return None

@@ -20,9 +20,11 @@ GOES_ON = frozenset({Status.PASSED, Status.SKIPPED, Status.CACHED})
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which stages to run: those named in ``only``, or those from ``since`` on; all of them when both are empty.
+    """Which stages to run: those named in ``only``, or those from ``since`` on; all of them when both are
+    empty.
 
-    The stages before a selected one are not run: their results come from the cache, and are absent when it has none.
+    The stages before a selected one are not run: their results come from the cache, and are absent when it
+    has none.
     """
 
     only: tuple[str, ...] = ()

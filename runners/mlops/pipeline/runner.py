@@ -1,7 +1,9 @@
 """Run the stages: what is around each of them is written once, here (DESIGN 4).
 
-Whatever happens (a failed gate, bad input, a lost network, a signal, a defect, a full disk), the run ends with a
-:class:`RunResult` that says what to do, the files of :mod:`mlops.pipeline.files` tell the same, and the next run goes on
+Whatever happens (a failed gate, bad input, a lost network, a signal, a defect, a full disk), the run ends
+with a
+:class:`RunResult` that says what to do, the files of :mod:`mlops.pipeline.files` tell the same, and the
+next run goes on
 where this one ended.
 """
 

@@ -1,4 +1,5 @@
-"""The port of a stage and the context that it runs in. A stage is one module in :mod:`mlops.stages`, found by entry point."""
+"""The port of a stage and the context that it runs in. A stage is one module in :mod:`mlops.stages`, found
+by entry point."""
 
 from __future__ import annotations
 
@@ -41,14 +42,16 @@ def _unseen(outcome: Outcome) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """All that a stage may use. ``say`` reports progress: a sentence, and a share in [0, 1] where it is known."""
+    """All that a stage may use. ``say`` reports progress: a sentence, and a share in [0, 1] where it is
+    known."""
 
     contract: Contract
     profile: Profile
     workspace: Path
     """The model repo (absolute)."""
     output: Path
-    """Folder of this stage's files (absolute, exists, empty during `run`); what the result names as artifacts is kept with it."""
+    """Folder of this stage's files (absolute, exists, empty during `run`); what the result names as
+    artifacts is kept with it."""
     store: Store
     build_ledger: Ledger
     """The ledger ``<model>/build``."""
@@ -68,7 +71,7 @@ class Context:
     commit: str = ""
     fresh: bool = False
 
-    def fact(self, stage: str, name: str) -> Any:
+    def fact(self, stage: str, name: str) -> Any:  # noqa: ANN401 - JSON of the stage's own making
         """Return what an earlier stage left for later ones; UserError when that stage has no result here."""
         return self._result(stage).facts[name]
 
@@ -98,13 +101,15 @@ class Stage(Protocol):
     """One sentence: shown by the command, in Jenkins, and in the reference."""
 
     def inputs(self, context: Context) -> Mapping[str, str]:
-        """Return a digest per thing that the stage reads (code, data, contract part, upstream facts): the cache key."""
+        """Return a digest per thing that the stage reads (code, data, contract part, upstream facts): the
+        cache key."""
 
     def validity(self, context: Context, result: StageResult) -> Validity:
         """Say how long the result may be reused."""
 
     def run(self, context: Context) -> StageResult:
-        """Do the work; raise from :mod:`mlops.errors` for bad input and failed infrastructure, return failed checks otherwise."""
+        """Do the work; raise from :mod:`mlops.errors` for bad input and failed infrastructure, return
+        failed checks otherwise."""
 
 
 @runtime_checkable
@@ -116,7 +121,8 @@ class Placed(Protocol):
 
 @runtime_checkable
 class Reads(Protocol):
-    """A stage that names the earlier stages whose output it reads; without it, all of them count for its cache key."""
+    """A stage that names the earlier stages whose output it reads; without it, all of them count for its
+    cache key."""
 
     reads: tuple[str, ...]
 

@@ -68,7 +68,8 @@ class Steps:
         )
 
     def hand_on(self, stage: Stage) -> Taken | str:
-        """Take a stage that is not selected from the cache, for the later ones; else return why it has no result."""
+        """Take a stage that is not selected from the cache, for the later ones; else return why it has no
+        result."""
         try:
             lookup = look_up(self.cache, stage, self._context(stage), self.trail, selected=False)
         except MlopsError as error:
@@ -134,7 +135,8 @@ def _masked(result: StageResult) -> StageResult:
 
 
 def _validity(stage: Stage, context: Context, result: StageResult) -> Validity:
-    # What an environment serves is no input of any stage, so an answer that depends on it must not be given again.
+    # What an environment serves is no input of any stage, so an answer that depends on it must not be given
+    # again.
     if result.facts.get("already_serving") is True and not isinstance(stage, Recognises):
         return Never()
     return stage.validity(context, result)
@@ -149,7 +151,8 @@ def _already_serving(stage: Stage, context: Context, result: StageResult) -> boo
 
 
 def _limit_seconds(stage: Stage, context: Context) -> float | None:
-    """Return the stage's own limit, else its contract section's ``timeout`` with room for setting up; None without."""
+    """Return the stage's own limit, else its contract section's ``timeout`` with room for setting up; None
+    without."""
     if isinstance(stage, Limited):
         return stage.limit_seconds(context)
     timeout = getattr(getattr(context.contract, stage.name, None), "timeout", None)
