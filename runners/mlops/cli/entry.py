@@ -13,15 +13,29 @@ from mlops.cli.lazy import Entry, LazyGroup
 from mlops.errors import InfrastructureError, Interrupted, MlopsError
 
 COMMANDS = {
-    "init": Entry("mlops.cli.init:init", "Make a model repo: a contract of five lines and the Jenkinsfile.", "Model repo"),
-    "run": Entry("mlops.cli.run:run", "Take the repo through every stage and roll its model out.", "Model repo"),
+    "init": Entry(
+        "mlops.cli.init:init",
+        "Make a model repo: a contract of five lines and the Jenkinsfile.",
+        "Model repo",
+    ),
+    "run": Entry(
+        "mlops.cli.run:run", "Take the repo through every stage and roll its model out.", "Model repo"
+    ),
     "plan": Entry("mlops.cli.plan:plan", "Show which stages would run, and why.", "Model repo"),
-    "exec": Entry("mlops.cli.execute:execute", "Run a command in the model's own locked Python.", "Model repo"),
-    "status": Entry("mlops.cli.status:status", "What serves where, since when, and whether it is well.", "Releases"),
-    "history": Entry("mlops.cli.history:history", "Every release and decision of a model, with its reason.", "Releases"),
+    "exec": Entry(
+        "mlops.cli.execute:execute", "Run a command in the model's own locked Python.", "Model repo"
+    ),
+    "status": Entry(
+        "mlops.cli.status:status", "What serves where, since when, and whether it is well.", "Releases"
+    ),
+    "history": Entry(
+        "mlops.cli.history:history", "Every release and decision of a model, with its reason.", "Releases"
+    ),
     "rollout": Entry("mlops.cli.rollout:rollout", "Watch or advance a running rollout.", "Releases"),
     "rollback": Entry("mlops.cli.rollback:rollback", "Go back to the release before, at once.", "Releases"),
-    "ledger": Entry("mlops.cli.ledger:ledger", "Check that the record of all decisions is whole.", "Releases"),
+    "ledger": Entry(
+        "mlops.cli.ledger:ledger", "Check that the record of all decisions is whole.", "Releases"
+    ),
     "serve": Entry("mlops.cli.serve:serve", "Serve a released model in the foreground.", "This machine"),
     "stop": Entry("mlops.cli.stop:stop", "End everything that runs on this machine.", "This machine"),
 }

@@ -1,0 +1,36 @@
+"""``mlops rollback``: one event, one split."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command()
+@click.argument("model")
+@click.option("--reason", default="", help="Why; kept in the ledger.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def rollback(model: str, reason: str, as_json: bool) -> int:
+    """Go back to the release before, at once.
+
+    A running rollout is taken back; otherwise the release before serves again. Rolling back twice returns to the newer one.
+    """
+    from mlops.cli.looking import known_model
+    from mlops.wiring import open_house
+
+    house = open_house()
+    outcome = house.engine(known_model(house, model)).rollback(reason or "asked for on the command line")
+    unmirrored = house.mirror_if_up(model)
+    if as_json:
+        record = {
+            "progress": str(outcome.progress),
+            "sentence": outcome.sentence,
+            "release": dict(outcome.release),
+        }
+        click.echo(json.dumps({**record, "registry": unmirrored or "follows"}))
+    else:
+        click.echo(outcome.sentence)
+        if unmirrored:
+            click.echo(f"  (the registry's alias follows with the next command: {unmirrored})")
+    return 0

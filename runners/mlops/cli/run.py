@@ -1,0 +1,84 @@
+"""``mlops run``: a repo through every stage."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlops.cli.repo import opened, request_for, selection_options, workspace_argument
+
+if TYPE_CHECKING:
+    from mlops.pipeline.progress import Reporter
+    from mlops.pipeline.run import RunResult
+    from mlops.wiring import House
+
+
+@click.command()
+@workspace_argument
+@selection_options
+@click.option("--plain", is_flag=True, help="One line per event, as in the log of a build.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per event; the last is the whole run.")
+@click.pass_obj
+def run(
+    debug: bool,
+    workspace: Path,
+    only: tuple[str, ...],
+    since: str,
+    fresh: bool,
+    plain: bool,
+    as_json: bool,
+) -> int:
+    """Take the repo through every stage and roll its model out.
+
+    What has not changed comes from the cache. The exit code says how it went: 0 passed, 1 a gate failed, 2 wrong input,
+    3 infrastructure failed, 4 interrupted, 5 could not tell.
+    """
+    from mlops.pipeline.registry import find_stages
+    from mlops.pipeline.runner import run_pipeline
+
+    house, contract = opened(workspace)
+    house.warm_up()
+    request = request_for(house, contract, workspace, only=only, since=since, fresh=fresh, debug=debug)
+    with _reporter(plain, as_json) as reporter:
+        result = run_pipeline(find_stages(), house.contexts(contract, workspace), request, reporter)
+    if result.exit_code == 0:
+        # What serves may have been ended with the machine; a run that finds nothing to do still leaves it serving.
+        house.engine(contract.model).advance()
+    if not as_json:
+        _closing(house, contract.model, workspace, result)
+    return result.exit_code
+
+
+def _reporter(plain: bool, as_json: bool) -> Reporter:
+    from mlops.pipeline.progress import JsonReporter, PlainReporter
+
+    if as_json:
+        return JsonReporter(sys.stdout)
+    if plain or "CI" in os.environ or not sys.stdout.isatty():
+        return PlainReporter(sys.stdout)
+    from mlops.pipeline.live import LiveReporter
+
+    return LiveReporter(sys.stdout)
+
+
+def _closing(house: House, model: str, workspace: Path, result: RunResult) -> None:
+    """Say what is served now, where to look, and how to undo it."""
+    from mlops.cli.looking import serving_line
+
+    state = house.ledger(model).state()
+    unmirrored = house.mirror_if_up(model)
+    rows = [("serving", serving_line(state))]
+    if state.serving is not None:
+        rows.append(("address", house.platform(model).endpoint()))
+    rows.append(("report", str(workspace / ".mlops" / "report" / "index.html")))
+    address = house.tracking_address()
+    rows.append(("MLflow", f"{address}/#/models/{model}" if address else unmirrored))
+    if state.warm is not None and result.exit_code == 0:
+        rows.append(("undo", f"mlops rollback {model}"))
+    click.echo()
+    for name, text in rows:
+        click.echo(f"  {name:<8} {text}")
