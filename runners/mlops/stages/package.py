@@ -76,7 +76,7 @@ class Package:
         self, context: Context, described: Described, installed: Installed, work: Path
     ) -> StageResult:
         from mlops.stages.rows import features_of, split
-        from mlops.stages.tables import read_table
+        from mlops.tables.files import read_table
 
         folder = context.output / FOLDER
         rows = split(context.contract, context.workspace, work / "rows")

@@ -225,7 +225,7 @@ def _remedy(tail: str) -> str:
 
 def _place(rows: Path, original: Path, target: Path, *, cut: bool) -> None:
     """Write the training rows to their place: the original file, or the training part in the same format."""
-    from mlops.stages.tables import is_parquet
+    from mlops.tables.files import is_parquet
 
     target.parent.mkdir(parents=True, exist_ok=True)
     if not cut:
