@@ -142,14 +142,11 @@ def final_evidence(rollout: RolloutState, tick: Tick) -> dict[str, Any]:
 
 def forecast_seconds(tick: Tick) -> float | None:
     """Return the time to the next verdict at the candidate's present rate of requests."""
-    forecast: Mapping[str, Any] | None = tick.evidence.get("forecast")
     rows = [row for row in tick.series[-_RATE_POINTS:] if row[1] == tick.weight]
-    if forecast is None or len(rows) < 2:
+    if tick.forecast_requests is None or len(rows) < 2:
         return None
     seconds, requests = rows[-1][0] - rows[0][0], rows[-1][2] - rows[0][2]
-    if seconds <= 0 or requests <= 0:
-        return None
-    return float(forecast["candidate_requests"]) * seconds / requests
+    return tick.forecast_requests * seconds / requests if seconds > 0 and requests > 0 else None
 
 
 def _first(earlier: float | None, now: float) -> float:

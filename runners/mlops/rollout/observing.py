@@ -100,8 +100,13 @@ def judged(tick: Tick, settings: Mapping[str, Any], *, grant: float, first: bool
     """
     states = {metric: Evidence.from_record(record) for metric, record in tick.judge.items()}
     judgement = judge(states, settings_of(settings), grant=grant, first=first)
+    near = judgement.forecast
     tick = replace(
-        tick, verdict=str(judgement.verdict), sentence=judgement.message, evidence=judgement.evidence
+        tick,
+        verdict=str(judgement.verdict),
+        sentence=judgement.message,
+        evidence=judgement.evidence,
+        forecast_requests=_nearer(near.promotion, near.rollback) if near else None,
     )
     if judgement.verdict is Verdict.PROMOTE and tick.here < SHARE_REQUESTS:
         return replace(
@@ -111,6 +116,10 @@ def judged(tick: Tick, settings: Mapping[str, Any], *, grant: float, first: bool
         sentence = f"The candidate warms up: its first {WARM_UP_REQUESTS} requests do not count for latency."
         return replace(tick, sentence=sentence)
     return tick
+
+
+def _nearer(*requests: int | None) -> int | None:
+    return min((each for each in requests if each is not None), default=None)
 
 
 def _is_warming_up(states: Mapping[str, Evidence]) -> bool:

@@ -52,6 +52,8 @@ class Tick:
     verdict: str = "HOLD"
     sentence: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    forecast_requests: int | None = None
+    """Requests of the candidate that the next verdict needs if rates stay as they are."""
     blind: str = ""
     """Why nothing could be counted; empty when it could."""
     notes: tuple[str, ...] = ()
