@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from mlops.platforms.port import Phase
+from mlops.platforms.port import Phase, Platform
 from mlops.release import Release
 
 STAND_IN = Path(__file__).with_name("stand_in_server.py")
@@ -52,10 +51,12 @@ class StandIns:
         )
 
 
-def await_ready(platform: Any, *lanes: str, seconds: float = 20) -> None:
-    """Wait until the lanes are ready."""
+def await_ready(
+    platform: Platform, *lanes: str, phase: Phase = Phase.READY, seconds: float = 20
+) -> None:
+    """Wait until the lanes are ready, or in another phase."""
     deadline = time.monotonic() + seconds
-    while any(platform.ready(lane).phase is not Phase.READY for lane in lanes):
+    while any(platform.ready(lane).phase is not phase for lane in lanes):
         assert time.monotonic() < deadline, [platform.ready(lane) for lane in lanes]
         time.sleep(0.02)
 

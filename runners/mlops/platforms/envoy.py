@@ -21,14 +21,21 @@ from urllib.parse import urlencode
 
 from mlops.canonical import digest_json
 from mlops.errors import InfrastructureError, UserError
-from mlops.platforms.envoy_configuration import Layout, Upstream, bootstrap, clusters, routes
+from mlops.platforms.envoy_configuration import (
+    Layout,
+    Upstream,
+    bootstrap,
+    clusters,
+    endpoints,
+    routes,
+)
 from mlops.processes import alive, end, read_record, spawn, write_record
 
 ADMIN_TIMEOUT_SECONDS = 3.0
 _START_SECONDS = 20.0
 _STATS = (
     r"^(cluster\.[^.]+\.(upstream_rq_[1-5]xx|upstream_rq_timeout|upstream_rq_active|upstream_rq_time"
-    r"|membership_healthy)|http\.users\.rds\.releases\.version_text|cluster_manager\.cds\.version_text"
+    r"|membership_healthy|membership_total)|http\.users\.rds\.releases\.version_text|cluster_manager\.cds\.version_text"
     r"|server\.dropped_stat_flushes)$"
 )
 
@@ -62,8 +69,7 @@ class Envoy:
         self._bootstrap = folder / "bootstrap.json"
         self._layout = Layout(
             port=0,
-            clusters_file=str(folder / "clusters.json"),
-            routes_file=str(folder / "routes.json"),
+            folder=str(folder),
             bounds_ms=tuple(bounds_ms),
             request_seconds=request_seconds,
         )
@@ -96,21 +102,23 @@ class Envoy:
 
     def configure(self, upstreams: Sequence[Upstream]) -> None:
         """Tell it which deployments there are; a running Envoy takes the files over within milliseconds."""
-        # Clusters first: a route must never name a cluster that Envoy has not heard of.
-        for file, content in self._files(upstreams).items():
-            write_record(file, content)
+        files = self._files(upstreams)
+        for file, content in files.items():
+            if read_record(file) != content:
+                write_record(file, content)
+        for former in set(self._folder.glob("endpoints-*.json")) - set(files):
+            former.unlink(missing_ok=True)
 
     def is_configured_for(self, upstreams: Sequence[Upstream]) -> bool:
         """Whether the files say exactly this already."""
         return all(read_record(file) == content for file, content in self._files(upstreams).items())
 
     def _files(self, upstreams: Sequence[Upstream]) -> dict[Path, dict[str, Any]]:
-        known = clusters(upstreams)
-        routed = routes(upstreams, self._layout.request_seconds)
-        return {
-            Path(self._layout.clusters_file): {"version_info": digest_json(known), **known},
-            Path(self._layout.routes_file): {"version_info": digest_json(routed), **routed},
-        }
+        # Servers, then clusters, then routes: nothing ever names what Envoy has not heard of.
+        contents = {Path(self._layout.endpoints_file(each.cluster)): endpoints(each) for each in upstreams}
+        contents[Path(self._layout.clusters_file)] = clusters(upstreams, self._layout)
+        contents[Path(self._layout.routes_file)] = routes(upstreams, self._layout)
+        return {file: {"version_info": digest_json(each), **each} for file, each in contents.items()}
 
     def await_configured(self, seconds: float = 5.0) -> None:
         """Wait until it has taken over what :meth:`configure` wrote; InfrastructureError when it does not."""

@@ -31,14 +31,28 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Where Envoy listens and reads; all paths absolute."""
+    """Where Envoy listens and reads."""
 
     port: int
-    clusters_file: str
-    routes_file: str
+    folder: str
+    """Folder (absolute) of the files that Envoy watches."""
     bounds_ms: tuple[float, ...] = COMMON_BOUNDS_MS
     request_seconds: float = 30.0
     """Time limit of one request; over it the caller gets 504, which counts as an error."""
+
+    @property
+    def clusters_file(self) -> str:
+        """File that says which deployment instances there are."""
+        return f"{self.folder}/clusters.json"
+
+    @property
+    def routes_file(self) -> str:
+        """File that says what is routed to them."""
+        return f"{self.folder}/routes.json"
+
+    def endpoints_file(self, cluster: str) -> str:
+        """File that says which servers an instance has; they come and go without a new beginning of its counters."""
+        return f"{self.folder}/endpoints-{cluster}.json"
 
 
 def bootstrap(layout: Layout, runtime: Mapping[str, Any], start_id: str) -> dict[str, Any]:
@@ -67,12 +81,26 @@ def bootstrap(layout: Layout, runtime: Mapping[str, Any], start_id: str) -> dict
     }
 
 
-def clusters(upstreams: Sequence[Upstream]) -> dict[str, Any]:
+def clusters(upstreams: Sequence[Upstream], layout: Layout) -> dict[str, Any]:
     """Return the clusters file: one cluster per deployment instance."""
-    return {"resources": [_cluster(each) for each in upstreams]}
+    return {"resources": [_cluster(each.cluster, layout) for each in upstreams]}
 
 
-def routes(upstreams: Sequence[Upstream], request_seconds: float) -> dict[str, Any]:
+def endpoints(upstream: Upstream) -> dict[str, Any]:
+    """Return the endpoints file of one instance: its servers."""
+    servers = [{"endpoint": {"address": _address(port)}} for port in upstream.ports]
+    return {
+        "resources": [
+            {
+                "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+                "cluster_name": upstream.cluster,
+                "endpoints": [{"lb_endpoints": servers}],
+            }
+        ]
+    }
+
+
+def routes(upstreams: Sequence[Upstream], layout: Layout) -> dict[str, Any]:
     """Return the routes file: one route per lane, in order of the cumulative shares, then 503 for everybody."""
     nobody = {
         "match": {"prefix": "/"},
@@ -90,7 +118,7 @@ def routes(upstreams: Sequence[Upstream], request_seconds: float) -> dict[str, A
                     {
                         "name": "model",
                         "domains": ["*"],
-                        "routes": [*(_route(each, upstreams, request_seconds) for each in upstreams), nobody],
+                        "routes": [*(_route(each, upstreams, layout) for each in upstreams), nobody],
                     }
                 ],
             }
@@ -150,19 +178,17 @@ def _listener(layout: Layout) -> dict[str, Any]:
     }
 
 
-def _cluster(upstream: Upstream) -> dict[str, Any]:
-    endpoints = [{"endpoint": {"address": _address(port)}} for port in upstream.ports]
+def _cluster(name: str, layout: Layout) -> dict[str, Any]:
     limits = {"max_connections": 4096, "max_pending_requests": 4096, "max_requests": 4096, "max_retries": 256}
     return {
         "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
-        "name": upstream.cluster,
-        "type": "STATIC",
+        "name": name,
+        "type": "EDS",
+        "eds_cluster_config": {"eds_config": _watched(layout.endpoints_file(name))},
+        # A server that was taken out gets no more requests, healthy as it may be.
+        "ignore_health_on_host_removal": True,
         "connect_timeout": "1s",
         "lb_policy": "LEAST_REQUEST",
-        "load_assignment": {
-            "cluster_name": upstream.cluster,
-            "endpoints": [{"lb_endpoints": endpoints}],
-        },
         "circuit_breakers": {"thresholds": [limits]},
         "health_checks": [
             {
@@ -187,12 +213,12 @@ def _cluster(upstream: Upstream) -> dict[str, Any]:
     }
 
 
-def _route(upstream: Upstream, upstreams: Sequence[Upstream], request_seconds: float) -> dict[str, Any]:
+def _route(upstream: Upstream, upstreams: Sequence[Upstream], layout: Layout) -> dict[str, Any]:
     return {
         "match": {"prefix": "/", "runtime_fraction": _share(SHARE + upstream.lane)},
         "route": {
             "cluster": upstream.cluster,
-            "timeout": f"{request_seconds}s",
+            "timeout": f"{layout.request_seconds}s",
             "retry_policy": {
                 # Only what cannot have reached the model: nothing is ever predicted, or counted, twice.
                 "retry_on": "connect-failure,refused-stream,reset-before-request",

@@ -122,7 +122,7 @@ class LocalPlatform:
         return tuple(
             _observation(state.instances[lane], start, seen)
             for lane in state.lanes
-            if seen.knows(state.instances[lane].cluster)
+            if seen.knows(state.instances[lane].name)
         )
 
     def remove(self, lane: str) -> None:
@@ -163,9 +163,7 @@ class LocalPlatform:
         ours = (port for port in present.ports if port not in dead or is_free(port))
         kept = tuple(ours)[: deployment.replicas]
         added = tuple(free_port() for _ in range(deployment.replicas - len(kept)))
-        if kept + added == present.ports:
-            return present
-        return replace(present, ports=kept + added, revision=present.revision + 1)
+        return replace(present, ports=kept + added)
 
     def _publish(self, state: LocalState) -> None:
         """Give the proxy the deployments and shares of the state; start it when it does not run."""
@@ -192,14 +190,15 @@ class LocalPlatform:
         if not self._envoy.running():
             return "the proxy (Envoy) does not run"
         seen = self._envoy.statistics()
-        healthy = seen.of(instance.cluster, "membership_healthy")
-        if healthy < len(instance.ports):
+        known = seen.of(instance.name, "membership_total")
+        healthy = seen.of(instance.name, "membership_healthy")
+        if not known == healthy == len(instance.ports):
             return f"the proxy reaches {healthy} of {len(instance.ports)} servers"
         return "" if self._envoy.configured() else "the proxy has not taken over its configuration"
 
     def _drain(self, leaving: Instance) -> None:
         deadline = time.monotonic() + self._drain_seconds
-        while self._envoy.statistics().of(leaving.cluster, "upstream_rq_active"):
+        while self._envoy.statistics().of(leaving.name, "upstream_rq_active"):
             if time.monotonic() > deadline:
                 return
             time.sleep(0.02)
@@ -216,18 +215,18 @@ class LocalPlatform:
 
 def _observation(instance: Instance, start: str, seen: Statistics) -> Observation:
     # Sums of monotone counters: no reading, however it interleaves with answers, shows more new errors than answers.
-    requests = sum(seen.of(instance.cluster, f"upstream_rq_{kind}xx") for kind in range(1, 6))
-    buckets = seen.histograms.get(instance.cluster, ())
+    requests = sum(seen.of(instance.name, f"upstream_rq_{kind}xx") for kind in range(1, 6))
+    buckets = seen.histograms.get(instance.name, ())
     timed = buckets[-1][1] if buckets else 0
-    slower = seen.of(instance.cluster, "upstream_rq_timeout")
+    slower = seen.of(instance.name, "upstream_rq_timeout")
     bounds = [(bound, timed - count + slower) for bound, count in buckets if bound < LAST_BOUND_MS]
     return Observation(
         lane=instance.lane,
         release=instance.release,
-        epoch=f"{start}.{instance.cluster}",
+        epoch=f"{start}.{instance.name}",
         at=seen.at,
         requests=requests,
-        errors=seen.of(instance.cluster, "upstream_rq_5xx"),
+        errors=seen.of(instance.name, "upstream_rq_5xx"),
         latency_seconds=tuple(bound / 1000 for bound, _ in bounds),
         latency_counts=tuple(max(requests - slow, 0) for _, slow in bounds),
     )

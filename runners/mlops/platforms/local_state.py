@@ -29,23 +29,16 @@ class Instance:
     """Digest."""
     ports: tuple[int, ...]
     """One per replica."""
-    revision: int = 0
-    """Raised when the ports change: Envoy begins to count anew with a cluster's new endpoints."""
 
     @property
     def name(self) -> str:
-        """Name of its folder, the same for all revisions."""
+        """Name of its cluster in Envoy (and so of its counters) and of its folder."""
         return f"{self.lane}-{self.id}"
-
-    @property
-    def cluster(self) -> str:
-        """Name of its cluster in Envoy, and with it of its counters."""
-        return f"{self.name}-{self.revision}"
 
     @property
     def upstream(self) -> Upstream:
         """The instance as the proxy knows it."""
-        return Upstream(lane=self.lane, cluster=self.cluster, release=self.release[:12], ports=self.ports)
+        return Upstream(lane=self.lane, cluster=self.name, release=self.release[:12], ports=self.ports)
 
 
 @dataclass(frozen=True, slots=True)
