@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops.canonical import digest_file
 from mlops.errors import UserError
-from mlops.stages.tables import frame_of, has_column, is_parquet, present, read_table, write_parquet
+from mlops.tables.files import frame_of, has_column, is_parquet, present, read_table, write_parquet
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,6 +11,7 @@ import gzip
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
@@ -60,11 +61,9 @@ def write_parquet(table: pa.Table, path: Path) -> Path:
 
 def has_column(path: Path, known: Sequence[str], column: str, role: str = "") -> None:
     """Raise UserError, with the nearest name, when the file has no such column."""
-    from mlops.documents.problems import nearest
-
     if column in known:
         return
-    meant = nearest(column, known)
+    meant = next(iter(get_close_matches(column, known, n=1)), "")
     shown = ", ".join(f"`{name}`" for name in known[:40]) + (" ..." if len(known) > 40 else "")
     raise UserError(
         f"{path.name} has no column `{column}`",

@@ -1,0 +1,1 @@
+"""Tables: reading and writing data files, and saying what their columns hold."""
