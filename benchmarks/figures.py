@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 FOLDER = Path(__file__).parents[1] / "build" / "bench"
-_HOLDS = {"<=": operator.le, ">=": operator.ge, "": lambda value, bar: True}
+_HOLDS = {"<=": operator.le, ">=": operator.ge, "": lambda _value, _bar: True}
 
 
 @dataclass(frozen=True)
