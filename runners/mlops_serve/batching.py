@@ -1,17 +1,17 @@
 """Adaptive micro-batching: whatever waits while the model is busy is predicted together next.
 
 Nothing ever waits for a batch to fill: a request that finds the model idle is predicted at once, alone. One thread
-predicts, so a model needs not be thread-safe, and BLAS or OpenMP see the thread that they were set up in.
+predicts, so a model needs not be thread-safe, and one bad row costs only the request that it came with.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Callable, Union
+from typing import Callable, Union
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Batcher:
         *,
         batch_rows: int,
         queue_rows: int = 65536,
-        on_batch: Callable[[int], None] = lambda rows: None,
+        on_batch: Callable[[int], None],
     ) -> None:
         self._predict = predict
         self._batch_rows = batch_rows
@@ -75,8 +75,7 @@ class Batcher:
             if not batch:
                 return
             self._on_batch(sum(waiting.count for waiting in batch))
-            answers = self._answer(batch)
-            self._loop.call_soon_threadsafe(_deliver, batch, answers)
+            self._loop.call_soon_threadsafe(_deliver, self._answer(batch))
 
     def _take(self) -> list[_Waiting]:
         """Wait for a request, then take all that wait with it, up to the rows of a batch; empty at the end."""
@@ -100,13 +99,16 @@ class Batcher:
             rows += waiting.count
         return batch
 
-    def _answer(self, batch: Sequence[_Waiting]) -> list[Answer]:
-        if len(batch) == 1:
-            return [self._alone(batch[0])]
+    def _answer(self, batch: Sequence[_Waiting]) -> list[tuple[_Waiting, Answer]]:
+        return [pair for group in _alike(batch) for pair in zip(group, self._together(group))]
+
+    def _together(self, group: Sequence[_Waiting]) -> list[Answer]:
+        if len(group) == 1:
+            return [self._alone(group[0])]
         try:
-            return _split(self._predict(_joined(batch), sum(each.count for each in batch)), batch)
+            return _split(self._predict(_joined(group), sum(each.count for each in group)), group)
         except Exception:  # noqa: BLE001 - one bad row must hurt only the request that it came with
-            return [self._alone(waiting) for waiting in batch]
+            return [self._alone(waiting) for waiting in group]
 
     def _alone(self, waiting: _Waiting) -> Answer:
         try:
@@ -115,6 +117,17 @@ class Batcher:
             failure = ModelError(f"{type(error).__name__}: {error}")
             failure.__cause__ = error
             return failure
+
+
+def _alike(batch: Sequence[_Waiting]) -> list[list[_Waiting]]:
+    """Group requests of the same columns and types: joining others would change what their model sees."""
+    if len(batch) == 1:
+        return [list(batch)]
+    groups: dict[Hashable, list[_Waiting]] = {}
+    for waiting in batch:
+        kind = tuple((name, array.dtype.str, array.shape[1:]) for name, array in waiting.rows.items())
+        groups.setdefault(kind, []).append(waiting)
+    return list(groups.values())
 
 
 def _joined(batch: Sequence[_Waiting]) -> Rows:
@@ -131,8 +144,8 @@ def _split(outputs: Outputs, batch: Sequence[_Waiting]) -> list[Answer]:
     return parts
 
 
-def _deliver(batch: Sequence[_Waiting], answers: Sequence[Any]) -> None:
-    for waiting, answer in zip(batch, answers):
+def _deliver(answers: Sequence[tuple[_Waiting, Answer]]) -> None:
+    for waiting, answer in answers:
         if waiting.future.done():
             continue  # the client has gone
         if isinstance(answer, BaseException):

@@ -179,7 +179,7 @@ def _value(kind: str, name: str, text: str, row: int) -> Any:
         raise Refused(
             422, f"column `{name}` must be a number, found {text[:60]!r} in row {row}", column=name, row=row
         ) from None
-    whole = kind != "double" and kind != "float" and text.strip().lstrip("+-").isdigit()
+    whole = kind not in ("double", "float") and text.strip().lstrip("+-").isdigit()
     return int(text) if whole else number
 
 

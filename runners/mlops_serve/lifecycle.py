@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Iterator
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +29,7 @@ from mlops_serve.package import Package
 
 UNUSABLE_EXIT = 2
 PORT_IN_USE_EXIT = 3
+_BACKLOG = 2048
 _SWITCH_SECONDS = 0.001
 """How long the predicting thread may keep the interpreter while requests wait to be read (Python's default: 5 ms)."""
 
@@ -70,6 +73,8 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        # At once: two sockets may share a port until one of them listens.
+        listener.listen(_BACKLOG)
     except OSError:
         listener.close()
         raise
@@ -100,9 +105,13 @@ async def _main(
     ending = _Ending(app, server, listening)
     ending.listen_for_signals()
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-    loop = asyncio.get_running_loop()
+    loading = _in_thread(load, package)
+    either: set[asyncio.Future[Any]] = {loading, serving}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if not loading.done():
+        _leave_at_once()
     try:
-        model = await loop.run_in_executor(None, load, package)
+        model = loading.result()
     except Unusable as error:
         LOGGER.critical("the package cannot be served", exc_info=error)
         sys.stderr.write(f"mlops-serve: {error}\n")
@@ -117,6 +126,29 @@ async def _main(
     LOGGER.info("ended", extra={"fields": {"event.action": "end"}})
     logging.shutdown()
     return 0
+
+
+def _in_thread(function: Callable[[Package], Model], package: Package) -> asyncio.Future[Model]:
+    """Call the function in a thread that does not keep the process alive, and answer `live` meanwhile."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Model] = loop.create_future()
+
+    def run() -> None:
+        try:
+            model = function(package)
+        except Unusable as error:
+            loop.call_soon_threadsafe(future.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(future.set_result, model)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return future
+
+
+def _leave_at_once() -> None:
+    """End while the model is being loaded: there is nothing to drain, and its libraries cannot be interrupted."""
+    logging.shutdown()
+    os._exit(0)
 
 
 def _ready_fields(settings: Settings, listener: socket.socket, model: Model) -> dict[str, object]:
@@ -135,6 +167,7 @@ def _config(app: Application, listening: Listening) -> uvicorn.Config:
         loop="none",
         http="auto",
         ws="none",
+        backlog=_BACKLOG,
         lifespan="off",
         interface="asgi3",
         log_config=None,

@@ -126,6 +126,8 @@ def _values(column: Column, table: Any) -> Array:
         return (
             found.cast(pa.float64()).to_numpy().astype(np.float32 if column.type == "float" else np.float64)
         )
+    if pa.types.is_integer(found.type) and column.type in ("integer", "long") and not found.null_count:
+        return found.cast(pa.int32() if column.type == "integer" else pa.int64()).to_numpy()
     if column.type == "any" and (_is_number(found.type) or pa.types.is_boolean(found.type)):
         return found.to_numpy()
     return _checked(column, found.to_pylist())

@@ -1,1 +1,1 @@
-"""The model's own Python: locked environments, made once and used by every command that touches model code."""
+"""The model's own Python: locked environments that every command on model code runs in."""

@@ -1,4 +1,4 @@
-"""Requirement files as text: what is pinned, what has hashes, which names occur. uv does all the resolving."""
+"""Requirement files as text: what is pinned, what has hashes, which names occur. Resolving is left to uv."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _INCLUDE = re.compile(r"^(?:-r|--requirement|-c|--constraint)[\s=]*(\S+)$")
 
 
 def entries(text: str) -> list[str]:
-    """Return the requirements and options of the text, one string each: comments gone, continued lines joined."""
+    """Return the requirements and options, one string each: comments gone, continued lines joined."""
     joined = re.sub(r"\\\s*\n", " ", text)
     lines = (re.sub(r"(^|\s)#.*$", "", line).strip() for line in joined.splitlines())
     return [" ".join(line.split()) for line in lines if line]
 
 
 def normalised(text: str) -> str:
-    """Return the text without comments and line breaks inside entries, so that only its meaning is digested."""
+    """Return the text, one entry a line and without comments, so that only its meaning is digested."""
     return "".join(f"{entry}\n" for entry in entries(text))
 
 

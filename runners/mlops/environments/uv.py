@@ -1,7 +1,7 @@
-"""Environments by uv: resolved, installed once per digest, safe when several install at once or one is killed.
+"""Environments by uv: installed once per digest, safe when several install at once or one is killed.
 
-A virtual environment cannot be moved, so it is made in its final place, under a lock that dies with its process; a
-marker that is written last says that it is whole. One without marker is made again.
+A virtual environment cannot be moved, so it is made in its final place, under a lock that dies with its
+process; a marker that is written last says that it is whole. One without marker is made again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -34,8 +34,7 @@ _MARKER = "complete"
 _SOURCES = ("*.py", "py.typed")
 # What uv says when the requirements themselves are at fault; anything else may pass on another try.
 _INPUT_AT_FAULT = re.compile(
-    r"No solution found|not found in the (package )?registry|Hash mismatch|hash|Failed to parse|"
-    r"Couldn't parse|no version of|Unsupported|Failed to build|does not exist|No such file",
+    r"No solution found|Hash mismatch|hashes|pars(e|ing)|failed to read from file|Failed to build|Unsupported",
     re.IGNORECASE,
 )
 
@@ -60,7 +59,7 @@ class UvEnvironments:
         return Locked(python=version, requirements=self._compiled(path, version), source=path.name)
 
     def install(self, locked: Locked) -> Installed:
-        """Make the environment unless it is there: the lock, what the model server lacks in it, and the server itself."""
+        """Make the environment unless it is there: the lock, the server, and what the server lacks in the lock."""
         interpreter = self._interpreter(locked.python)
         server = _server()
         name = digest_json(
@@ -84,14 +83,13 @@ class UvEnvironments:
         self, installed: Installed, command: Command, line: Callable[[str], None] | None = None
     ) -> Completed:
         """Run a command with the environment's programs first on its path, and little else from us."""
-        arguments = command.arguments
-        argv = shlex.split(arguments) if isinstance(arguments, str) else list(arguments)
+        variables = {**minimal(installed.python), **command.variables}
         ended = run_to_end(
-            argv,
+            _argv(command, variables),
             folder=command.folder,
             log=command.log,
             timeout_seconds=command.timeout_seconds,
-            variables={**minimal(installed.python), **command.variables},
+            variables=variables,
             line=line,
         )
         return Completed(code=ended.code, tail=ended.tail, seconds=ended.seconds, timed_out=ended.timed_out)
@@ -140,7 +138,7 @@ class UvEnvironments:
             f"Python {version} is not installed on this machine",
             expected=f"an interpreter of Python {version}",
             found=f"Python {', '.join(found)}" if found else "no interpreter",
-            remedy=f"Install it (`uv python install {version}`), or change `environment.python` in the contract.",
+            remedy=f"Install it (`uv python install {version}`), or change `environment.python`.",
         )
 
     def _make(self, folder: Path, interpreter: Path, locked: Locked, server: _Server) -> None:
@@ -230,8 +228,6 @@ def _copy_server(server: _Server, site_packages: Path) -> None:
 
 
 def _mark(marker: Path) -> None:
-    # What was installed must be on disk before the word that it is.
-    os.sync()
     partial = marker.with_suffix(".partial")
     partial.write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()))
     partial.replace(marker)
@@ -257,6 +253,29 @@ def _held(path: Path) -> Iterator[None]:
         yield
 
 
+def _argv(command: Command, variables: Mapping[str, str]) -> list[str]:
+    """Split the command and see that its program exists; UserError names what the contract says."""
+    given = command.arguments
+    try:
+        argv = shlex.split(given) if isinstance(given, str) else list(given)
+    except ValueError as error:
+        raise _no_command(str(given), str(error)) from error
+    if not argv:
+        raise _no_command(str(given), "nothing")
+    if "/" not in argv[0] and shutil.which(argv[0], path=variables["PATH"]) is None:
+        raise _no_command(str(given), f"no program `{argv[0]}` in the model's environment")
+    return argv
+
+
+def _no_command(given: str, found: str) -> UserError:
+    return UserError(
+        f"The command `{given}` cannot be run",
+        expected="a program and its arguments, such as `python train.py`",
+        found=found,
+        remedy="Correct the command in the contract, or add the program's package to the requirements.",
+    )
+
+
 def _refuse_old(version: str) -> None:
     if _version_key(version) < _OLDEST:
         raise UserError(
@@ -280,7 +299,7 @@ def _lock_file(workspace: Path, lock: str | None) -> Path:
         f"There is no {lock}" if lock else "The repo does not say which packages its model needs",
         expected=lock or "one of " + ", ".join(_LOCK_NAMES),
         found="none of them" if lock is None else "no such file",
-        remedy="List the packages in requirements.txt, then pin them: `uv pip compile requirements.txt -o requirements.lock`.",
+        remedy="List the packages in requirements.txt; `uv pip compile` pins them.",
         where=str(workspace),
     )
 

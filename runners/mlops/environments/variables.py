@@ -1,4 +1,4 @@
-"""The environment variables that a model's process gets: few, so that no secret of ours reaches model code."""
+"""The variables that a model's process gets: few, so that no secret of ours reaches model code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def minimal(python: Path) -> dict[str, str]:
 
 
 def for_uv() -> Mapping[str, str]:
-    """Return the variables for uv itself: ours (index and cache settings count), less what names another environment."""
+    """Return ours for uv itself (index and cache settings count), less what names another environment."""
     dropped = {
         "VIRTUAL_ENV",
         "PYTHONPATH",
@@ -38,10 +38,8 @@ def for_uv() -> Mapping[str, str]:
         "UV_PROJECT_ENVIRONMENT",
     }
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    return {**kept, "PATH": os.pathsep.join([kept.get("PATH", os.defpath), *_pyenv()]), "UV_NO_PROGRESS": "1"}
-
-
-def _pyenv() -> list[str]:
-    """Folders of pyenv's interpreters: its shims answer only for the versions that are switched on."""
+    # pyenv's shims answer only for the versions that are switched on, and uv gives up at one that does not.
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    return [str(folder) for folder in sorted(root.glob("versions/3.*/bin"))]
+    pyenv = [str(folder) for folder in sorted(root.glob("versions/3.*/bin"))]
+    usual = [each for each in kept.get("PATH", os.defpath).split(os.pathsep) if Path(each) != root / "shims"]
+    return {**kept, "PATH": os.pathsep.join([*pyenv, *usual]), "UV_NO_PROGRESS": "1"}
