@@ -108,9 +108,7 @@ class MemoryPlatform:
                 raise InfrastructureError("the proxy does not answer", remedy="start it")
             missing = memory.faults.get("missing", "")
             return tuple(
-                self._observation(memory, lane)
-                for lane in LANES
-                if lane in memory.lanes and lane != missing
+                self._observation(memory, lane) for lane in LANES if lane in memory.lanes and lane != missing
             )
 
     def remove(self, lane: str) -> None:

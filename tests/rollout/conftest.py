@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.doubles.memory_platform import Behaviour, MemoryPlatform, shares
 
 from mlops.canonical import digest_bytes
 from mlops.contract.model import Rollout
@@ -20,12 +21,13 @@ from mlops.rollout.engine import Engine
 from mlops.rollout.outcome import Outcome
 from mlops.rollout.placing import residents
 from mlops.store import open_store
-from tests.doubles.memory_platform import Behaviour, MemoryPlatform, shares
 
 
 def a_release(version: int) -> Release:
     """Return a release; equal versions are equal releases."""
-    return Release(model="flights", version=str(version), package=digest_bytes(b"%d" % version), contract="c" * 64)
+    return Release(
+        model="flights", version=str(version), package=digest_bytes(b"%d" % version), contract="c" * 64
+    )
 
 
 def settings(**changes: Any) -> dict[str, Any]:

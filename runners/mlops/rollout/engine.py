@@ -139,7 +139,10 @@ class Engine:
         With the previous release no longer warm its servers are started again first. Raises UserError when
         there is nothing to go back to. A second rollback returns to where the first one came from.
         """
-        way = WayBack(
+        return self._way_back().go(reason, actor or self._ledger.author.actor)
+
+    def _way_back(self) -> WayBack:
+        return WayBack(
             ledger=self._ledger,
             platform=self._platform,
             prefix=self._prefix,
@@ -148,7 +151,6 @@ class Engine:
             start_seconds=self._start_seconds,
             follow=self.watch,
         )
-        return way.go(reason, actor or self._ledger.author.actor)
 
     @property
     def _prefix(self) -> str:
