@@ -39,7 +39,7 @@ class Register:
             "contract": digest_json(
                 contract.model_dump(mode="json", include={"model", "description", "owner", "data"})
             ),
-            "place": digest_json([context.tracker.uri, context.profile.environment]),
+            "place": digest_json([context.profile.tracking_uri, context.profile.environment]),
         }
 
     def validity(self, context: Context, result: StageResult) -> Validity:  # noqa: ARG002 - the port's signature
