@@ -64,11 +64,7 @@ class Store:
 
     def put(self, path: str, data: bytes) -> None:
         """Write the object, replacing what is there; readers see the old or the new one, never a part."""
-        import obstore
-
-        with self._at(path, "write"):
-            obstore.put(self.backend, path, data)
-        self._flush(path)
+        self._replace(path, data)
 
     def get(self, path: str) -> bytes | None:
         """Return the object's content, None when there is none."""
@@ -110,11 +106,7 @@ class Store:
 
     def upload(self, path: str, file: Path) -> None:
         """Write a file of any size as an object, in pieces, replacing what is there."""
-        import obstore
-
-        with self._at(path, "write"):
-            obstore.put(self.backend, path, file)
-        self._flush(path)
+        self._replace(path, file)
 
     def download(self, path: str, file: Path) -> bool:
         """Write the object into a file, in pieces; False when there is no object."""
@@ -165,6 +157,30 @@ class Store:
                 return True
         raise AssertionError("the loop above returns or raises")
 
+    def _replace(self, path: str, content: bytes | Path) -> None:
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        for attempt in range(_CONFLICT_ATTEMPTS):
+            try:
+                with self._at(path, "write"):
+                    obstore.put(self.backend, path, content)
+            except FileNotFoundError as error:
+                raise absent_place(self.url, path, error) from error
+            except AlreadyExistsError:
+                # The library's word for HTTP 409: another write of this object was under way.
+                _pause(attempt)
+            else:
+                self._flush(path)
+                return
+        raise Unanswered(
+            "the store did not write",
+            expected="to replace the object",
+            found=f"{_CONFLICT_ATTEMPTS} times another write was under way",
+            remedy="find out what else writes this object, then run the same command again",
+            where=self._address(path),
+        )
+
     def _flush(self, path: str) -> None:
         """Make a local object survive a power cut: the file, then the name of it."""
         if self.folder is None:
@@ -188,5 +204,5 @@ class Store:
 
 
 def _pause(attempt: int) -> None:
-    """Sleep a random time that grows: up to 0.1, 0.2, 0.4 ... seconds."""
-    time.sleep(random.uniform(0.01, 0.1 * 2**attempt))  # noqa: S311 - spreads writers, hides nothing
+    """Sleep a random time that grows: up to 0.1, 0.2, 0.4, then 0.5 seconds."""
+    time.sleep(random.uniform(0.01, min(0.5, 0.1 * 2**attempt)))  # noqa: S311 - spreads writers, hides nothing

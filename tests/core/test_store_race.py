@@ -1,0 +1,50 @@
+"""Sixteen processes at one ledger: every number has exactly one winner, and no event is lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.core.conftest import BACKENDS, Place, finished, start
+
+from mlops.ledger import Ledger, StoreHeads
+from mlops.signing import load_or_create_key
+
+WRITERS = 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["file", "s3", "s3-lost-answers"], indirect=True)
+def test_sixteen_append_at_once(place: Place, tmp_path: Path) -> None:
+    each = 4 if place.url.startswith("file") else 1
+    heads = f"file://{tmp_path}/heads"
+    signer = load_or_create_key(tmp_path / "key")
+    settings = {"store": place.url, "heads": heads, "key": str(tmp_path / "key"), "count": each}
+    settings |= {"snapshot_every": 10, "go": str(tmp_path / "go")}
+    writers = [start("append", {**settings, "name": f"writer-{number}"}) for number in range(WRITERS)]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+    (tmp_path / "go").touch()
+    claims = [tuple(json.loads(line)) for writer in writers for line in finished(writer)]
+
+    ledger = Ledger(
+        place.open(),
+        "flight-delay",
+        "production",
+        verifier=signer.verifier(),
+        heads=StoreHeads(Place(heads).open()),
+    )
+    events = list(ledger.events())
+    assert sorted(claims) == [(event.sequence, event.id) for event in events], "each number has one winner"
+    assert len(events) == WRITERS * each, "none is lost"
+    assert len({event.data["subject"] for event in events}) == WRITERS * each, "none is there twice"
+    assert ledger.verify() == []
+    assert ledger.state().sequence == WRITERS * each
+    if place.proxy is not None:
+        assert place.proxy.faults > 0
+
+
+def test_the_parameters_are_backends() -> None:
+    assert {"file", "s3", "s3-lost-answers"} <= set(BACKENDS)
