@@ -11,7 +11,7 @@ import os
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,6 +28,9 @@ StoreUrl = Annotated[
         json_schema_extra={PATTERN_WORDS: "a URL that starts with file://, s3://, gs:// or az://"},
     ),
 ]
+
+
+Found = TypeVar("Found")
 
 
 class Profile(BaseModel):
@@ -119,22 +122,32 @@ NAMED_ELSEWHERE = frozenset(
 
 
 def load_profile(environ: Mapping[str, str] = os.environ) -> Profile:
-    """Return the profile for an environment; raise UserError with every mistake in its file or variables."""
+    """Return the profile for an environment; UserError names every mistake in its file or variables."""
     path = profile_file(environ)
+    source = "the profile" if path is None else str(path)
+    read = Document(source, {}) if path is None else read_document(path, source)
     values: dict[str, Any] = {"home": str(_base(environ, "XDG_DATA_HOME", ".local/share") / "mlops")}
-    read = Document("the profile", {}) if path is None else read_document(path, str(path))
     if path is not None:
         values |= _anchored(read.values, path.parent)
-    variables = _variables(environ)
-    positions: dict[Place, Position] = {place: read.value_position(place) for place in read.keys}
-    for variable, (field, value) in variables.items():
-        values[field] = value
-        for place in [place for place in positions if place[0] == field]:
-            del positions[place]
-        positions[field,] = Position(variable)
-    source = str(path) if path is not None else "the profile"
-    written = {place: text for place, text in read.written.items() if place in positions}
-    return checked(Document(source, values, keys=positions, starts=positions, written=written), Profile)
+    return checked(_overlaid(read, values, _variables(environ)), Profile)
+
+
+def _overlaid(
+    read: Document, values: dict[str, Any], variables: Mapping[str, tuple[str, object]]
+) -> Document:
+    """Let variables win over the file, as the values and as the place that a mistake is reported at."""
+    taken = {field: (variable, value) for variable, (field, value) in variables.items()}
+
+    def kept(places: Mapping[Place, Found]) -> dict[Place, Found]:
+        return {place: found for place, found in places.items() if not {*place[:1]} & {*taken}}
+
+    return Document(
+        read.source,
+        {**values, **{field: value for field, (_, value) in taken.items()}},
+        keys=kept(read.keys) | {(field,): Position(variable) for field, (variable, _) in taken.items()},
+        starts=kept(read.starts),
+        written=kept(read.written),
+    )
 
 
 def profile_file(environ: Mapping[str, str] = os.environ) -> Path | None:

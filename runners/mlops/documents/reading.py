@@ -127,7 +127,7 @@ def _composed(text: str, source: str, error: type[DocumentError]) -> yaml.Node |
         problem = Problem(
             where=where,
             headline="a character that YAML does not allow",
-            found=f"code U+{ord(cause.character):04X}",
+            found=f"code U+{int(cause.character):04X}",
         )
         raise error(source, [problem]) from cause
     except RecursionError as cause:
