@@ -29,7 +29,7 @@ from mlops.platforms.envoy_configuration import (
     endpoints,
     routes,
 )
-from mlops.processes import alive, end, read_record, spawn, write_record
+from mlops.processes import alive, end, read_record, spawn, tail, write_record
 
 ADMIN_TIMEOUT_SECONDS = 3.0
 _START_SECONDS = 20.0
@@ -262,18 +262,6 @@ def _listener_on(port: int) -> str:
             if each.laddr and each.laddr.port == port and each.status == psutil.CONN_LISTEN and each.pid:
                 return f"process {each.pid} ({psutil.Process(each.pid).name()}) listens there"
     return ""
-
-
-def tail(log: Path, lines: int = 8) -> str:
-    """Return the last lines of a log file, empty when there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - 8192))
-            text = file.read().decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
-    return "\n".join(text.splitlines()[-lines:])
 
 
 def _parsed(content: Mapping[str, Any]) -> Statistics:

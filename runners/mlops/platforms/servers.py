@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from mlops.platforms.envoy import tail
 from mlops.platforms.local_state import Instance
-from mlops.processes import alive, ask_to_end, end, spawn
+from mlops.processes import alive, ask_to_end, end, spawn, tail
 from mlops.release import Release
 
 _HEALTH_TIMEOUT_SECONDS = 2.0

@@ -2,7 +2,7 @@
 
 from mlops.processes.detached import Detached, alive, ask_to_end, end, free_port, spawn
 from mlops.processes.foreground import Ended, run_to_end
-from mlops.processes.records import read_record, write_record
+from mlops.processes.records import read_record, tail, write_record
 
 __all__ = [
     "Detached",
@@ -14,5 +14,6 @@ __all__ = [
     "read_record",
     "run_to_end",
     "spawn",
+    "tail",
     "write_record",
 ]

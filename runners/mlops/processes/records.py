@@ -1,4 +1,4 @@
-"""Small JSON files that other processes read: replaced in one step, never half written."""
+"""Small files between processes: JSON records, replaced in one step, and the ends of logs."""
 
 from __future__ import annotations
 
@@ -39,3 +39,15 @@ def read_record(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def tail(log: Path, lines: int = 8) -> str:
+    """Return the last lines of a log file, empty when there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 8192))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
