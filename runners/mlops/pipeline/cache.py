@@ -107,7 +107,10 @@ class Cache:
         )
         if self._store.create(_path(result.stage, result.key, entry.generation), _write(entry)):
             return entry
-        return self._read(result.stage, result.key, entry.generation)
+        try:
+            return self._read(result.stage, result.key, entry.generation)
+        except Damaged:
+            return self.keep(result, output, validity, replacing=entry.generation)
 
     def last_generation(self, stage: str, key: str) -> int:
         """Return the number of the last generation, readable or not; 0 when there is none."""

@@ -49,9 +49,9 @@ def write_down(result: RunResult, error: MlopsError | None, folder: Path) -> Ite
     The verdict stands whatever happens here: a full disk or a broken report page changes no answer.
     """
     steps: dict[str, Callable[[], object]] = {
+        "error.json": lambda: _error_file(folder, error),
         "run.json": lambda: write_json(folder / "run.json", result.as_record()),
         "junit.xml": lambda: write_text(folder / "junit.xml", run_report(result)),
-        "error.json": lambda: _error_file(folder, error),
         "report": lambda: write_report(result, folder / "report"),
     }
     for name, write in steps.items():

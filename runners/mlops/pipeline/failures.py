@@ -15,6 +15,18 @@ from mlops.pipeline.results import Answer, StageResult, Status
 from mlops.telemetry import mask
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+# What a machine can refuse whatever the program does; other system errors are taken for defects.
+_REFUSED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EAGAIN,
+)
 # Object storage clients wrap the error of the operating system into text; nothing else of it is left.
 _NO_SPACE_TEXT = re.compile(r"No space left on device|Disk quota exceeded|os error (28|122)\b")
 
@@ -26,6 +38,10 @@ class Defect(MlopsError):  # noqa: N818 - the word of DESIGN and of `category`
     exit_code = 3
 
 
+class DiskFull(InfrastructureError):  # noqa: N818 - says the fact
+    """There is no room for what had to be written."""
+
+
 def as_error(caught: BaseException, *, folder: Path, stage: str = "") -> MlopsError:
     """Return the error to report; a defect's traceback goes to ``traceback.txt`` in the folder, never to
     the user."""
@@ -33,6 +49,8 @@ def as_error(caught: BaseException, *, folder: Path, stage: str = "") -> MlopsEr
         return _full(caught, folder, stage)
     if isinstance(caught, MlopsError):
         return caught
+    if isinstance(caught, MemoryError) or (isinstance(caught, OSError) and caught.errno in _REFUSED):
+        return _refused(caught, folder, stage)
     if isinstance(caught, KeyboardInterrupt):
         return Interrupted("stopped by a person", remedy="run the same command again to go on", where=stage)
     return _defect(caught, folder, stage)
@@ -84,16 +102,27 @@ def _disk_is_full(caught: BaseException) -> bool:
     )
 
 
-def _full(caught: BaseException, folder: Path, stage: str) -> InfrastructureError:
+def _full(caught: BaseException, folder: Path, stage: str) -> DiskFull:
     name = next(
         (str(link.filename) for link in _chain(caught) if isinstance(link, OSError) and link.filename), ""
     )
-    return InfrastructureError(
+    return DiskFull(
         "the disk is full",
         expected="room for the files of this run",
         found=mask(str(caught)) or "no space left on device",
         remedy="free some space, then run the same command again: finished stages are taken from the cache",
         where=name or stage or str(folder),
+    )
+
+
+def _refused(caught: BaseException, folder: Path, stage: str) -> InfrastructureError:
+    name = str(getattr(caught, "filename", None) or stage or folder)
+    return InfrastructureError(
+        f"this machine refused: {getattr(caught, 'strerror', None) or 'out of memory'}",
+        expected="permission, memory and a working disk for the files of this run",
+        found=mask(str(caught)) or type(caught).__name__,
+        remedy=f"look at {name} and at the memory of this machine, then run the same command again",
+        where=name,
     )
 
 

@@ -135,10 +135,10 @@ class LiveReporter(Silent):
         if page.title:
             parts.append(self._heading(page))
             parts.extend(part for row in page.rows.values() for part in self._stage(row))
+        if page.notice:
+            parts.append(self._notice(page.notice))
         if page.end is not None:
             parts.extend(self._verdict(page.end))
-        elif page.notice:
-            parts.append(self._notice(page.notice))
         return Group(*parts)
 
     def _row(self, stage: str) -> _Row:
@@ -154,7 +154,8 @@ class LiveReporter(Silent):
 
     def _notice(self, notice: str) -> RenderableType:
         line = Table.grid(padding=(0, 1, 0, 0))
-        line.add_row(self._spinner, Text(notice, style="yellow"))
+        mark = self._mark(_NOTE) if self._page.end else self._spinner
+        line.add_row(mark, Text(notice, style="yellow"))
         return line
 
     def _stage(self, row: _Row) -> Iterable[RenderableType]:

@@ -13,7 +13,7 @@ from mlops import plugins
 from mlops.errors import UserError
 from mlops.pipeline.cache import Cache, Damaged, Entry
 from mlops.pipeline.lookup import MakeContext, Trail, look_up
-from mlops.pipeline.stage import Reads
+from mlops.pipeline.stage import Reads, Upstream
 
 if TYPE_CHECKING:
     from mlops.pipeline.run import RunRequest, Selection
@@ -154,7 +154,7 @@ class _Walk:
         output.mkdir()
         context = self._make_context(
             output=output,
-            upstream=dict(self._trail.results),
+            upstream=Upstream(self._trail.results),
             folders=dict(self._trail.folders),
             say=lambda sentence, share=None: None,  # noqa: ARG005 - a plan is silent
             fresh=False,

@@ -27,7 +27,7 @@ from mlops import telemetry
 from mlops.errors import GateFailed, Interrupted, MlopsError, UserError
 from mlops.pipeline.cache import Cache
 from mlops.pipeline.ending import verdict_of, write_down
-from mlops.pipeline.failures import Defect, as_error, error_of
+from mlops.pipeline.failures import Defect, DiskFull, as_error, error_of
 from mlops.pipeline.files import Folders, write_json, write_text
 from mlops.pipeline.interruption import Stop, interruptible
 from mlops.pipeline.junit import stage_report
@@ -192,11 +192,11 @@ class _Runner:
         return Taken(result=result) if result else None
 
     def _broken(self, stage: Stage, caught: BaseException, seconds: float) -> Taken:
-        """Return the result that stands for an exception; what an interrupted stage had begun is removed."""
+        """Return the result that stands for an exception; what it had begun is removed when it cannot be of use."""
         error = self._understood(caught, stage.name)
         self._fail(error)
-        if isinstance(error, Interrupted):
-            self._folders.discard(stage.name)
+        if isinstance(error, Interrupted | DiskFull):
+            self._folders.discard(stage.name)  # of a full disk, this also makes room for the files that tell of it
         no = isinstance(error, GateFailed | UserError)
         check = Check(
             name=error.category,

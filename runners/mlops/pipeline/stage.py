@@ -3,7 +3,7 @@ by entry point."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -38,6 +38,22 @@ Validity = Never | Forever | datetime
 
 def _unseen(outcome: Outcome) -> None:
     """Drop a look at a rollout that nobody watches."""
+
+
+class Upstream(dict[str, "StageResult"]):
+    """Results by stage; asking for one that is not there is a wrong selection of stages, not a defect."""
+
+    def __missing__(self, stage: str) -> StageResult:
+        raise _missing(stage, self)
+
+
+def _missing(stage: str, known: Iterable[str]) -> UserError:
+    return UserError(
+        f"the result of {stage} is needed, and there is none for these inputs",
+        expected=f"{stage} has passed with the same inputs",
+        found=f"results of: {', '.join(known) or 'no stage'}",
+        remedy=f"run it first: mlops run --from {stage}",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +97,7 @@ class Context:
 
     def _result(self, stage: str) -> StageResult:
         if stage not in self.upstream:
-            raise UserError(
-                f"the result of {stage} is needed, and there is none for these inputs",
-                expected=f"{stage} has passed with the same inputs",
-                found=f"results of: {', '.join(self.upstream) or 'no stage'}",
-                remedy=f"run it first: mlops run --from {stage}",
-            )
+            raise _missing(stage, self.upstream)
         return self.upstream[stage]
 
 

@@ -14,7 +14,7 @@ from mlops.pipeline.interruption import Stop
 from mlops.pipeline.lookup import Lookup, MakeContext, Trail, look_up
 from mlops.pipeline.results import StageResult, Status
 from mlops.pipeline.run import GOES_ON
-from mlops.pipeline.stage import Limited, Never, Recognises
+from mlops.pipeline.stage import Limited, Never, Recognises, Upstream
 from mlops.telemetry import crossing, mask
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Steps:
         output.mkdir(parents=True, exist_ok=True)
         return self.make_context(
             output=output,
-            upstream=dict(self.trail.results),
+            upstream=Upstream(self.trail.results),
             folders=dict(self.trail.folders),
             say=lambda sentence, share=None: self.say(stage.name, sentence, share),
             show=lambda outcome: self.show(stage.name, outcome),
