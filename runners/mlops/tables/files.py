@@ -122,8 +122,10 @@ def _csv(path: Path) -> pa.Table:
         table = _parsed_csv(path, [])
         # Re-read rather than cast back: only the file knows how a date was written.
         dated = [field.name for field in table.schema if pa.types.is_temporal(field.type)]
-        return _parsed_csv(path, dated) if dated else table
-    except pa.ArrowInvalid as error:
+        # Text that is not UTF-8 comes as bytes; asked for as text, it is an error.
+        coded = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+        return _parsed_csv(path, [*dated, *coded]) if dated or coded else table
+    except (pa.ArrowInvalid, OSError) as error:
         _diagnose(path, error)
 
 
@@ -166,7 +168,7 @@ def _diagnose(path: Path, cause: Exception) -> NoReturn:
     except UnicodeDecodeError as error:
         found = f"the byte 0x{error.object[error.start]:02x}"
         raise _wrong(path, "not UTF-8 text", "UTF-8", found, f"save {path} as UTF-8 and run again") from cause
-    except csv.Error as error:
+    except (csv.Error, OSError) as error:
         raise _wrong(path, "not a readable CSV file", "comma-separated values", str(error)) from cause
     if not broken:
         raise _wrong(path, "not a readable CSV file", "comma-separated values", _first_line(cause)) from cause
