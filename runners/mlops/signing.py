@@ -181,10 +181,10 @@ def _public_key(key: str) -> SSlibKey:
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
     from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
-    text = key if key.lstrip().startswith("-----") else Path(key).read_text()
     try:
+        text = key if key.lstrip().startswith("-----") else Path(key).read_text()
         public = load_pem_public_key(text.encode())
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise _not_a_public_key(str(error)) from error
     if not isinstance(public, Ed25519PublicKey):
         raise _not_a_public_key(type(public).__name__)
