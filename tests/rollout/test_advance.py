@@ -229,7 +229,8 @@ def test_the_warm_release_is_retired_after_its_window(served: World) -> None:
 
 
 def test_the_candidate_taken_back_is_drained_and_its_lane_emptied(served: World) -> None:
-    served.roll_out(2, Behaviour(error_rate=0.05))
+    served.begin(2, Behaviour(error_rate=0.05))
+    served.until(lambda outcome: outcome.ended)
     assert len(served.state.draining) == 1
     assert served.platform.ready("green").phase is Phase.READY
     served.engine.advance()
@@ -252,7 +253,7 @@ def test_the_same_release_again_joins_its_running_rollout(served: World) -> None
 
 def test_another_release_is_refused_while_one_is_rolled_out(served: World) -> None:
     served.begin(2)
-    with pytest.raises(UserError, match="version 2 .* is being rolled out"):
+    with pytest.raises(UserError, match=r"version 2 .* is being rolled out"):
         served.begin(3)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -130,6 +131,7 @@ class Engine:
             if on_tick is not None:
                 on_tick(outcome)
             if outcome.ended:
+                self._tidy()
                 return outcome
             self._sleep(max(0.0, tick_seconds - (self._clock() - began)))
 
@@ -236,6 +238,11 @@ class Engine:
                 payload = Retired(lane=each.lane, release=each.digest)
                 state = self._append(state, payload, f"{named(each.release)} has left its lane")[0]
         return state
+
+    def _tidy(self) -> None:
+        """Empty the lane that was left; if that fails, the next call does it."""
+        with suppress(InfrastructureError):
+            self.advance()
 
     def _followed(self, running: RolloutState | None) -> Outcome:
         """Advance once; when the rollout was ended by somebody else, find out how."""
