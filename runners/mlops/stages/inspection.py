@@ -176,7 +176,7 @@ def _as_number(material: Material, name: str) -> tuple[list[str], dict[str, Any]
 def _as_classes(material: Material, name: str) -> tuple[list[str], dict[str, Any]]:
     train, holdout = (frame[name].value_counts() for _, frame in material.sides)
     faults = [
-        f"`{name}` has one class, {counts.index[0]!r}, in all {counts.iloc[0]} {side} rows"
+        f"`{name}` has one class, {_plain(counts.index[0])!r}, in all {counts.iloc[0]} {side} rows"
         for side, counts in (("train", train), ("holdout", holdout))
         if len(counts) == 1
     ]
@@ -188,7 +188,7 @@ def _as_classes(material: Material, name: str) -> tuple[list[str], dict[str, Any
     if unseen and not faults:
         rows = int(holdout[unseen].sum())
         faults.append(
-            f"classes unseen in training: {', '.join(map(repr, _few(unseen)))} ({rows} holdout rows)"
+            f"classes unseen in training: {', '.join(repr(_plain(each)) for each in _few(unseen))} ({rows} holdout rows)"
         )
     return faults, {
         side: {str(each): int(count) for each, count in counts.head(MANY_CLASSES).items()}
@@ -357,6 +357,11 @@ def missing(material: Material) -> Check:
             }
         },
     )
+
+
+def _plain(value: object) -> object:
+    """Return a NumPy scalar as Python's own, which people can read."""
+    return value.item() if hasattr(value, "item") else value
 
 
 def _few(items: Sequence[Any], most: int = 5) -> list[Any]:
