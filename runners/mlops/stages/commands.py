@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlops.contract import Contract
 from mlops.errors import UserError
@@ -47,7 +48,7 @@ def _computed(folder: Path, name: str, parameters: Mapping[str, str]) -> str:
     storage.mkdir(exist_ok=True)
     try:
         entry = load_project(str(folder)).get_entry_point(name)
-        return str(entry.compute_command(dict(parameters), str(storage)))
+        return str(entry.compute_command(_with_paths(entry, folder, parameters), str(storage)))
     except (MlflowException, YAMLError) as error:
         raise _unusable(name, str(error)) from error
     except (KeyError, IndexError, ValueError) as error:
@@ -56,6 +57,16 @@ def _computed(folder: Path, name: str, parameters: Mapping[str, str]) -> str:
     except (AttributeError, TypeError) as error:
         # MLflow does not check the form of the file.
         raise _unusable(name, f"MLproject does not have the form that MLflow expects: {error}") from error
+
+
+def _with_paths(entry: Any, folder: Path, given: Mapping[str, str]) -> dict[str, str]:  # noqa: ANN401 - MLflow's
+    """Return the parameters with paths of the repo made absolute, as MLflow does in the folder that it runs in."""
+    values = dict(given)
+    for name, parameter in entry.parameters.items():
+        value = given.get(name, parameter.default)
+        if parameter.type == "path" and value is not None and (folder / str(value)).exists():
+            values[name] = str(folder / str(value))
+    return values
 
 
 def _as_typed(value: str | float | bool) -> str:

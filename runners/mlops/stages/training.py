@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -185,12 +186,13 @@ def refuse_failure(completed: Completed, command: Command, shown: str) -> None:
             remedy="Raise `train.timeout` in mlops.yaml, or train on less.",
             where=str(command.log),
         )
-    if completed.code < 0 or completed.code == 128 + 9:
+    if completed.code < 0 or completed.code == 128 + signal.SIGKILL:
+        number = -completed.code if completed.code < 0 else signal.SIGKILL
         raise InfrastructureError(
-            "The training was killed",
+            "The training was killed" if number == signal.SIGKILL else "The training crashed",
             expected=f"`{shown}` ends by itself",
-            found=f"signal {-completed.code if completed.code < 0 else 9}; last lines: {found}",
-            remedy="Signal 9 usually means that memory ran out: give it more, or train on less; run again.",
+            found=f"signal {number}; last lines: {found}",
+            remedy=_SIGNALS.get(number, "Look for the library that crashed in the log; run again."),
             where=str(command.log),
         )
     if completed.code:
@@ -203,6 +205,10 @@ def refuse_failure(completed: Completed, command: Command, shown: str) -> None:
         )
 
 
+_SIGNALS: Mapping[int, str] = {
+    signal.SIGKILL: "Usually memory ran out: give it more, or train on less; then run again.",
+    signal.SIGTERM: "Somebody ended it; run again.",
+}
 _REMEDIES: Mapping[str, str] = {
     r"No module named '([\w.]+)'": (
         "Add {0} to the requirements and lock them again, or commit the file that it is in."
