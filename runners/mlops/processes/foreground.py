@@ -20,6 +20,13 @@ from mlops.errors import InfrastructureError, Interrupted
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
+_GUARD = """
+read group
+while read word; do [ "$word" = done ] && exit; done
+[ -n "$group" ] || exit
+kill -s TERM -- "-$group"; sleep 5; kill -s KILL -- "-$group"
+"""
+"""The only thing that a shell is told is a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +55,14 @@ def run_to_end(
     ``variables`` is the whole environment (None: a copy of ours). The group is ended (SIGTERM, 5 s, SIGKILL) at
     the time limit, and when this process is interrupted: by KeyboardInterrupt, by SIGTERM (raised as
     Interrupted), or by any exception from ``line``.
-    InfrastructureError when the program cannot be started.
+    A guard ends the group when this process is killed without a word. InfrastructureError when the program
+    cannot be started.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    with log.open("ab") as file, _terminable():
+    with log.open("ab") as file, _terminable(), _guard() as guard:
         process = _start(argv, folder, variables)
+        guard.write(f"{process.pid}\n".encode())
         output = _Output(file=file, line=line)
         try:
             timed_out = not _follow(process, output, begun + timeout_seconds)
@@ -158,6 +167,32 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
 def _signal(group: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
+
+
+@contextmanager
+def _guard() -> Iterator[IO[bytes]]:
+    """Keep a guard beside a command, and give the pipe that tells it the command's group.
+
+    The kernel closes the pipe when we die, however we die; the guard then ends the group. It is told when all is well.
+    """
+    guard = subprocess.Popen(
+        ["/bin/sh", "-c", _GUARD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        start_new_session=True,
+    )
+    pipe = guard.stdin
+    assert pipe is not None  # noqa: S101 - Popen was asked for a pipe
+    try:
+        yield pipe
+    finally:
+        # A guard that somebody killed must not turn a good end into a bad one.
+        with suppress(BrokenPipeError):
+            pipe.write(b"\ndone\n" if guard.poll() is None else b"")
+        pipe.close()
+        guard.wait()
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def _no_failures(candidate: Measured) -> Check:
 
 def _p99(candidate: Measured, limit_ms: float) -> Check:
     rounds = candidate.per_round_ms(99)
-    answer = _held(rounds, limit_ms)
+    answer = held(rounds, limit_ms)
     return Check(
         name="p99 latency",
         answer=answer,
@@ -185,7 +185,7 @@ def _compared(candidate: Measured, champion: Measured | None, slower: float, not
         return Check(name="median latency ratio", answer=Answer.SKIPPED, message=found, gate=False)
     pairs = zip(candidate.per_round_ms(50), champion.per_round_ms(50), strict=True)
     ratios = [ours / theirs for ours, theirs in pairs]
-    answer = _held(ratios, slower)
+    answer = held(ratios, slower)
     return Check(
         name="median latency ratio",
         answer=answer,
@@ -198,7 +198,7 @@ def _compared(candidate: Measured, champion: Measured | None, slower: float, not
     )
 
 
-def _held(rounds: Sequence[float], limit: float) -> Answer:
+def held(rounds: Sequence[float], limit: float) -> Answer:
     """Passed when the median round is within the limit, failed when no round is, could not tell in between."""
     if median(rounds) <= limit:
         return Answer.PASSED

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 START_SECONDS = 120.0
-_WARM_UP_SECONDS = 1.0
+_WARM_UP_SECONDS = 0.5
 _ROWS = 200
 
 
