@@ -41,7 +41,9 @@ def mask(text: str) -> str:
     URLs."""
     for secret in _secrets():
         text = text.replace(secret, _MASK)
-    return _USERINFO.sub(_MASK, text)
+    text = _USERINFO.sub(_MASK, text)
+    # Output that was not UTF-8 comes as lone surrogates, which no file takes.
+    return text.encode("utf-8", errors="replace").decode()
 
 
 def _secrets() -> list[str]:

@@ -1,4 +1,5 @@
-"""A model repo with a real store on files, and runs of small stages in it, here or in a process of their own."""
+"""A model repo with a real store on files, and runs of small stages in it, here or in a process of their
+own."""
 
 from __future__ import annotations
 
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.pipeline.fakes import NAMES, Fake, Repo
 
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,5 @@
-"""Small stages and a runnable pipeline of them: `python -m tests.pipeline.fakes run.json` runs one in its own process."""
+"""Small stages and a runnable pipeline of them: `python -m tests.pipeline.fakes run.json` runs one in its
+own process."""
 
 from __future__ import annotations
 
@@ -63,7 +64,12 @@ def passed(name: str, **fields: Any) -> StageResult:
 
 def judged(name: str, answer: str, **fields: Any) -> StageResult:
     check = Check(
-        name="gate", answer=Answer(answer), message="0.4 is less than 0.5", measured=0.4, threshold=0.5, remedy="do better"
+        name="gate",
+        answer=Answer(answer),
+        message="0.4 is less than 0.5",
+        measured=0.4,
+        threshold=0.5,
+        remedy="do better",
     )
     return StageResult(stage=name, status=status_of((check,)), summary="judged", checks=(check,), **fields)
 
@@ -93,7 +99,12 @@ class Repo:
 
     def request(self, **given: Any) -> RunRequest:
         self.workspace.mkdir(exist_ok=True)
-        fields = {"model": "flight-delay", "workspace": self.workspace, "store": self.store, "wait_seconds": 0.0}
+        fields = {
+            "model": "flight-delay",
+            "workspace": self.workspace,
+            "store": self.store,
+            "wait_seconds": 0.0,
+        }
         return RunRequest(**{**fields, **given})
 
     def run(self, stages: Any, reporter: Any = None, **given: Any) -> RunResult:
@@ -110,7 +121,8 @@ def statuses(result: RunResult) -> dict[str, str]:
     return {each.stage: each.status.value for each in result.stages}
 
 
-# --- a run in its own process -----------------------------------------------------------------------------------------
+# --- a run in its own process
+# -----------------------------------------------------------------------------------------
 
 
 def noting(path: Path, misbehave: str, name: str) -> Callable[[Any], StageResult | None]:
@@ -126,7 +138,9 @@ def noting(path: Path, misbehave: str, name: str) -> Callable[[Any], StageResult
         if misbehave == "bug":
             raise ZeroDivisionError("the divisor was zero")
         if misbehave == "input":
-            raise UserError("the column is missing", expected="a", found="b", remedy="add it", where="data.csv:1:1")
+            raise UserError(
+                "the column is missing", expected="a", found="b", remedy="add it", where="data.csv:1:1"
+            )
         return None
 
     return act

@@ -1,4 +1,5 @@
-"""Killed, stopped, run twice, or out of disk: the run says so, leaves nothing half done, and the next one goes on."""
+"""Killed, stopped, run twice, or out of disk: the run says so, leaves nothing half done, and the next one
+goes on."""
 
 from __future__ import annotations
 
@@ -14,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from tests.pipeline.fakes import NAMES, Fake, Repo, statuses
 
 if TYPE_CHECKING:
     from tests.pipeline.conftest import Outside
 
 BOUNDARIES = [
-    f"pipeline.{place}:{name}" for name, place in itertools.product(NAMES, ("before", "after-run", "after-keep"))
+    f"pipeline.{place}:{name}"
+    for name, place in itertools.product(NAMES, ("before", "after-run", "after-keep"))
 ]
 
 
@@ -114,7 +115,8 @@ def test_wrong_input_is_told_with_its_place(outside: Outside) -> None:
         assert part in ended.stdout
 
 
-# --- full disk --------------------------------------------------------------------------------------------------------
+# --- full disk
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -124,7 +126,10 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mount = shutil.which("mount")
     mounted = mount and subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)], check=False, capture_output=True, text=True
+        [mount, "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     if not mounted or mounted.returncode != 0:
         pytest.skip(f"NOT TESTED: a full disk; mounting needs root ({mounted and mounted.stderr.strip()})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -13,14 +14,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.pipeline.fakes import Fake, Repo, judged, passed, statuses
 
 from mlops.errors import CouldNotTell, GateFailed, InfrastructureError, UserError
 from mlops.pipeline.progress import Silent
 from mlops.pipeline.results import StageResult, Status
 from mlops.pipeline.run import Selection
 from mlops.pipeline.runner import holder, run_pipeline
-from mlops.pipeline.stage import Never
-from tests.pipeline.fakes import Fake, Repo, judged, passed, statuses
+from mlops.pipeline.stage import Context, Never
 
 
 def test_stages_run_in_order_and_leave_their_files(repo: Repo, stages: list[Fake]) -> None:
@@ -49,7 +50,9 @@ def test_another_machine_gets_the_files_from_the_store(repo: Repo, stages: list[
     made = (repo.folder / "train/output/made.txt").read_text()
     elsewhere = repo.base / "other"
     elsewhere.mkdir()
-    result = run_pipeline(stages, lambda **given: SimpleNamespace(contract=None, **given), repo.request(workspace=elsewhere))
+    result = run_pipeline(
+        stages, lambda **given: SimpleNamespace(contract=None, **given), repo.request(workspace=elsewhere)
+    )
     assert set(statuses(result).values()) == {"cached"}
     assert (elsewhere / ".mlops/train/output/made.txt").read_text() == made
 
@@ -60,14 +63,18 @@ def test_a_changed_input_runs_that_stage_and_those_after_it(repo: Repo, stages: 
     assert statuses(repo.run(stages)) == {"validate": "cached", "train": "passed", "package": "passed"}
 
 
-def test_a_stage_that_does_not_read_another_one_is_not_run_for_its_sake(repo: Repo, stages: list[Fake]) -> None:
+def test_a_stage_that_does_not_read_another_one_is_not_run_for_its_sake(
+    repo: Repo, stages: list[Fake]
+) -> None:
     stages[2].reads = ("validate",)  # type: ignore[attr-defined]
     repo.run(stages)
     stages[1].reading["code"] = "changed"
     assert statuses(repo.run(stages)) == {"validate": "cached", "train": "passed", "package": "cached"}
 
 
-@pytest.mark.parametrize(("answer", "code", "category"), [("failed", 1, "gate"), ("inconclusive", 5, "inconclusive")])
+@pytest.mark.parametrize(
+    ("answer", "code", "category"), [("failed", 1, "gate"), ("inconclusive", 5, "inconclusive")]
+)
 def test_a_gate_stops_the_run_with_its_numbers(
     repo: Repo, stages: list[Fake], answer: str, code: int, category: str
 ) -> None:
@@ -107,7 +114,9 @@ def test_a_stage_without_checks_is_explained_by_its_summary(repo: Repo, stages: 
 
 
 def test_a_request_ends_the_run_well(repo: Repo, stages: list[Fake]) -> None:
-    stages[1].act = lambda context: StageResult(stage="train", status=Status.REQUESTED, summary="asked for approval")
+    stages[1].act = lambda context: StageResult(
+        stage="train", status=Status.REQUESTED, summary="asked for approval"
+    )
     result = repo.run(stages)
     assert (result.exit_code, result.status, result.error) == (0, Status.REQUESTED, None)
     assert result.sentence == "flight-delay: a release was requested: asked for approval"
@@ -120,7 +129,9 @@ def test_a_skipped_stage_is_gone_past(repo: Repo, stages: list[Fake]) -> None:
 
 
 @pytest.mark.parametrize("answer", ["skipped", "absent"])
-def test_a_release_is_refused_when_a_required_stage_has_not_passed(repo: Repo, stages: list[Fake], answer: str) -> None:
+def test_a_release_is_refused_when_a_required_stage_has_not_passed(
+    repo: Repo, stages: list[Fake], answer: str
+) -> None:
     stages[1].act = lambda context: StageResult(stage="train", status=Status.SKIPPED, summary="no engine")
     rollout = Fake("rollout")
     only = Selection(only=("rollout",)) if answer == "absent" else Selection()
@@ -167,7 +178,9 @@ def test_what_a_stage_raises_becomes_an_exit_code(
     assert (repo.folder / "traceback.txt").exists() == isinstance(error, ZeroDivisionError | SystemExit)
 
 
-def test_a_defect_is_one_line_and_a_file(repo: Repo, stages: list[Fake], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_defect_is_one_line_and_a_file(
+    repo: Repo, stages: list[Fake], capsys: pytest.CaptureFixture[str]
+) -> None:
     def act(context: Any) -> None:
         raise ZeroDivisionError("by\nzero")
 
@@ -193,10 +206,8 @@ def test_a_measure_that_is_not_a_number_is_a_defect(repo: Repo, stages: list[Fak
 
 def test_a_full_disk_says_what_to_do(repo: Repo, stages: list[Fake]) -> None:
     def act(context: Any) -> None:
-        try:
-            raise OSError(errno.ENOSPC, "No space left on device", "/srv/model.bin")
-        except OSError as error:
-            raise InfrastructureError("the store failed", remedy="again") from error
+        cause = OSError(errno.ENOSPC, "No space left on device", "/srv/model.bin")
+        raise InfrastructureError("the store failed", remedy="again") from cause
 
     stages[1].act = act
     error = repo.run(stages).error
@@ -293,7 +304,9 @@ def test_serving_already_is_asked_again_each_time(repo: Repo, stages: list[Fake]
     assert statuses(repo.run(stages)) == {"validate": "cached", "train": "passed", "package": "passed"}
 
 
-def test_a_stage_that_recognises_its_release_is_asked_about_kept_results(repo: Repo, stages: list[Fake]) -> None:
+def test_a_stage_that_recognises_its_release_is_asked_about_kept_results(
+    repo: Repo, stages: list[Fake]
+) -> None:
     served: set[str] = set()
     stages[1].already_serving = lambda context, result: result.facts["by"] in served  # type: ignore[attr-defined]
     assert not repo.run(stages).already_serving
@@ -412,11 +425,9 @@ def test_the_contracts_timeout_leaves_room_for_setting_up(repo: Repo, stages: li
 
 def test_a_signal_is_obeyed_even_when_the_stage_swallows_it(repo: Repo, stages: list[Fake]) -> None:
     def act(context: Any) -> None:
-        try:
+        with contextlib.suppress(Exception):
             os.kill(os.getpid(), signal.SIGTERM)
             threading.Event().wait(5)
-        except Exception:
-            pass
 
     before = signal.getsignal(signal.SIGTERM)
     stages[1].act = act
@@ -490,3 +501,29 @@ def test_a_workspace_that_cannot_be_written_still_gives_an_answer(repo: Repo, st
 
 def test_no_stage_at_all_is_said(repo: Repo) -> None:
     assert repo.run([]).sentence == "flight-delay: no stage was selected"
+
+
+def test_a_context_gives_facts_and_files_of_earlier_stages_or_says_which_is_missing(tmp_path: Path) -> None:
+    nothing: Any = None
+    context = Context(
+        contract=nothing,
+        profile=nothing,
+        workspace=tmp_path,
+        output=tmp_path,
+        store=nothing,
+        build_ledger=nothing,
+        environment_ledger=nothing,
+        tracker=nothing,
+        environments=nothing,
+        engine=nothing,
+        upstream={"train": passed("train")},
+        folders={"train": tmp_path / "train"},
+        say=lambda sentence, share: None,
+    )
+    context.show(nothing)
+    assert context.fact("train", "by") == "train"
+    assert context.artifact("train", "made") == tmp_path / "train/made.txt"
+    for ask in (context.fact, context.artifact):
+        with pytest.raises(UserError, match="the result of validate is needed") as caught:
+            ask("validate", "by")
+        assert caught.value.found == "results of: train"

@@ -83,10 +83,9 @@ def write_text(path: Path, text: str) -> None:
     try:
         draft.write_text(mask(text), encoding="utf-8")
         draft.replace(path)
-    except OSError:
+    finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: Path, value: object) -> None:

@@ -196,7 +196,9 @@ class _Runner:
         error = self._understood(caught, stage.name)
         self._fail(error)
         if isinstance(error, Interrupted | DiskFull):
-            self._folders.discard(stage.name)  # of a full disk, this also makes room for the files that tell of it
+            self._folders.discard(
+                stage.name
+            )  # of a full disk, this also makes room for the files that tell of it
         no = isinstance(error, GateFailed | UserError)
         check = Check(
             name=error.category,
