@@ -111,14 +111,10 @@ class Profile(BaseModel):
 
 
 NAMED_ELSEWHERE = frozenset(
-    {"MLOPS_PROFILE", "MLOPS_DEBUG", "MLOPS_KILL_AT"}
-    | {
-        f"MLOPS_{name}"
-        for name in ("MODEL", "TARGET", "TRAIN_DATA", "HOLDOUT_DATA", "METRIC", "TASK", "SEED")
-    }
-    | {f"MLOPS_{name}" for name in ("COMMIT", "RUN_ID", "OUTPUT", "WORKSPACE", "STAGE", "REPORT")}
+    {"MLOPS_PROFILE", "MLOPS_DEBUG", "MLOPS_KILL_AT", "MLOPS_PROCESS_TOKEN"}
+    | {"MLOPS_MODEL", "MLOPS_TARGET", "MLOPS_TRAIN_DATA"}
 )
-"""Variables with our prefix that are not fields: switches, and what trainings and tests are given."""
+"""Variables with our prefix that are not fields: switches, marks, and what a training is given."""
 
 
 def load_profile(environ: Mapping[str, str] = os.environ) -> Profile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from mlops.contract.loading import load_contract
 from mlops.environments.port import Command, Completed, Installed, Locked
+from mlops.environments.uv import UvEnvironments
 from mlops.errors import InfrastructureError, UserError
 from mlops.pipeline.results import Answer, Check, StageResult, Status
 from mlops.pipeline.stage import Context, Forever
@@ -542,6 +544,15 @@ class TestSchema:
         assert "`carrier`: isin(" in check.message
         assert "in 1 holdout rows, rows 2 ('XX')" in check.message
         assert check.measured == 7
+
+    @pytest.mark.slow
+    def test_the_models_own_locked_python_decides(self, described: Repo, tmp_path: Path) -> None:
+        """The example's lock has another pandera than these tests: the schema must run there, and still stop bad rows."""
+        described.environments = UvEnvironments(tmp_path / "home")
+        shutil.copy(Path(__file__).parents[2] / "examples/flights/requirements.lock", described.folder)
+        assert described.check("schema").answer is Answer.PASSED
+        described.train.loc[3, "hour"] = 99
+        stops(described.check("schema"), "`hour`: in_range(0, 23) in 1 train rows, rows 3 (99)")
 
     @pytest.mark.parametrize(
         ("change", "expected"),
