@@ -93,7 +93,8 @@ class Context:
 
     def artifact(self, stage: str, name: str) -> Path:
         """Return the path of an earlier stage's artifact; UserError when that stage has no result here."""
-        return self.folders[stage] / self._result(stage).artifacts[name]
+        result = self._result(stage)
+        return self.folders[stage] / result.artifacts[name]
 
     def _result(self, stage: str) -> StageResult:
         if stage not in self.upstream:
