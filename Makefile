@@ -52,6 +52,7 @@ fix: install-dev  ## Mend what can be mended by a machine
 
 generate: install-dev  ## Write every generated file from its one source
 	$(BIN)/python -m mlops.contract.schema
+	$(BIN)/python -m mlops.profile
 
 bench-%: install-dev  ## Measure: bench-run, bench-split, bench-decide, bench-serve, bench-validate, bench-mutation
 	$(BIN)/python benchmarks/$*.py

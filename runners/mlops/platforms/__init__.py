@@ -1,0 +1,1 @@
+"""Rollout platforms: the port, and one module per platform."""
