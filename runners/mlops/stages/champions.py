@@ -153,7 +153,8 @@ def _moved(context: Context, champion: Champion, expected: pa.Table) -> Check:
         else "prediction"
     )
     ours, theirs = values(champion.moved.column(column)), values(expected.column(column))
-    if ours.dtype.kind in "fiu" and theirs.dtype.kind in "fiu" and ours.shape == theirs.shape:
+    numbers = ours.dtype.kind in "fiu" and theirs.dtype.kind in "fiu" and ours.shape == theirs.shape
+    if numbers and np.isfinite(ours).all() and np.isfinite(theirs).all():
         change = float(np.abs(ours.astype(float) - theirs.astype(float)).mean())
         return Check(
             name=name,

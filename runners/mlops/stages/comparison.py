@@ -64,6 +64,8 @@ def decide(contest: Contest, state: State, *, candidate: str, holdout: str) -> O
     """
     earlier = state.holdouts.get(holdout, {})
     alpha = contest.metric.alpha
+    if contest.same:
+        return _compared(contest, alpha)
     if candidate not in earlier and gate.spent(len(earlier) + 1, alpha):
         return Outcome((_spent(len(earlier)),), None)
     level = earlier.get(candidate, gate.alpha_for(len(earlier) + 1, alpha))
