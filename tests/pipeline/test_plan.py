@@ -111,3 +111,11 @@ def test_the_json_form_is_plain(repo: Repo, stages: list[Fake]) -> None:
         "key": record["stages"][0]["key"],
     }
     assert len(record["stages"][0]["key"]) == 64
+
+
+def test_a_plan_ends_where_the_environment_already_serves_the_release(repo: Repo, stages: list[Fake]) -> None:
+    stages[1].already_serving = lambda context, result: True  # type: ignore[attr-defined]
+    repo.run(stages)
+    made = plan(repo, stages)
+    assert actions(made) == {"validate": "cached", "train": "cached", "package": "left out"}
+    assert made.stages[2].why == "the environment already serves this release"

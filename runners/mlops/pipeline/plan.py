@@ -13,11 +13,12 @@ from mlops import plugins
 from mlops.errors import UserError
 from mlops.pipeline.cache import Cache, Damaged, Entry
 from mlops.pipeline.lookup import MakeContext, Trail, look_up
-from mlops.pipeline.stage import Reads, Upstream
+from mlops.pipeline.stage import Reads, Recognises, Upstream
 
 if TYPE_CHECKING:
+    from mlops.pipeline.results import StageResult
     from mlops.pipeline.run import RunRequest, Selection
-    from mlops.pipeline.stage import Stage
+    from mlops.pipeline.stage import Context, Stage
 
 
 class Action(StrEnum):
@@ -121,6 +122,8 @@ class _Walk:
         self._trail = Trail()
         self._unknown: list[str] = []
         """Stages that would run: what they come to is not known."""
+        self._served = False
+        """Whether a kept result is of the very release that the environment serves: the run would end there."""
 
     def step(self, stage: Stage) -> PlannedStage:
         """Plan one stage."""
@@ -137,6 +140,8 @@ class _Walk:
     def _guess(self, stage: Stage) -> _Guess:
         if stage.name not in self._scope.needed:
             return _Guess(Action.LEFT_OUT, "not selected")
+        if self._served:
+            return _Guess(Action.LEFT_OUT, "the environment already serves this release")
         waits_for = [name for name in self._unknown if not isinstance(stage, Reads) or name in stage.reads]
         selected = stage.name in self._scope.selected
         if waits_for and not (selected and self._request.fresh):
@@ -163,6 +168,7 @@ class _Walk:
             lookup = look_up(self._cache, stage, context, self._trail, selected=selected)
             if lookup.entry is not None:
                 self._follow(lookup.entry, output)
+                self._served = selected and _serves(stage, context, lookup.entry.result)
         except Damaged as error:
             return _Guess(Action.RUN, error.headline, lookup.key)
         except UserError as error:
@@ -172,3 +178,7 @@ class _Walk:
     def _follow(self, entry: Entry, output: Path) -> None:
         self._cache.restore(entry, output)
         self._trail.add(entry.result, output, entry)
+
+
+def _serves(stage: Stage, context: Context, result: StageResult) -> bool:
+    return isinstance(stage, Recognises) and stage.already_serving(context, result)
