@@ -147,7 +147,6 @@ class Lab:
             / f"{stage}-{len(list(self.profile.home.parent.glob('outputs/*')))}"
         )
         output.mkdir(parents=True)
-        self.folders[stage] = output
         return Context(
             contract=load_contract(self.repo),
             profile=self.profile,
@@ -165,7 +164,9 @@ class Lab:
         )
 
     def run(self, stage: Stage, say: Callable[[str, float | None], None] | None = None) -> StageResult:
-        result = stage.run(self.context(stage.name, say))
+        context = self.context(stage.name, say)
+        self.folders[stage.name] = context.output
+        result = stage.run(context)
         self.results[stage.name] = result
         return result
 

@@ -18,7 +18,11 @@ from mlops.stages.training import last_line, refuse_failure
 from mlops.tracking.mlflow import MlflowTracker
 from mlops.tracking.port import LoggedModel
 
-TELL = "import os, pandas as pd; rows = {read}; print('saw', len(rows), sorted(os.listdir('data'))); raise SystemExit(9)"
+TELL = (
+    "import os, pandas as pd; rows = {read}; "
+    # Without the interpreter's own end: threads of pyarrow may abort in it, which is another failure.
+    "print('saw', len(rows), sorted(os.listdir('data')), flush=True); os._exit(9)"
+)
 
 FOLDERS = """
 import mlflow
