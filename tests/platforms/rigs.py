@@ -51,9 +51,7 @@ class StandIns:
         )
 
 
-def await_ready(
-    platform: Platform, *lanes: str, phase: Phase = Phase.READY, seconds: float = 20
-) -> None:
+def await_ready(platform: Platform, *lanes: str, phase: Phase = Phase.READY, seconds: float = 20) -> None:
     """Wait until the lanes are ready, or in another phase."""
     deadline = time.monotonic() + seconds
     while any(platform.ready(lane).phase is not phase for lane in lanes):
@@ -116,13 +114,17 @@ class Caller:
         try:
             connection.request("POST", self._path, body=b"{}")
             response = connection.getresponse()
-            response.read()
+            body = response.read()
         except OSError as error:
             connection.close()
             return Answer(sent, 0, "", 0.0, repr(error))
         headers = response.headers
         return Answer(
-            sent, response.status, headers.get("x-mlops-lane", ""), float(headers.get("x-arrived", 0))
+            sent,
+            response.status,
+            headers.get("x-mlops-lane", ""),
+            float(headers.get("x-arrived", 0)),
+            "" if response.status == 200 else body.decode(),
         )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from scipy import stats
+from tests.platforms.rigs import release
 
 from mlops.errors import InfrastructureError
 from mlops.platforms.port import Deployment, Observation, Phase, Platform, Readiness, Split
-from tests.platforms.rigs import release
 
 A, B = release("a"), release("b")
 
@@ -110,7 +111,7 @@ def test_counts_only_grow_and_errors_are_part_of_them(rig: Any) -> None:
     for _ in range(5):
         rig.serve(100)
         looks.append(seen(platform))
-    for earlier, later in zip(looks, looks[1:], strict=False):
+    for earlier, later in pairwise(looks):
         for lane in ("blue", "green"):
             a, b = earlier[lane], later[lane]
             assert a.epoch == b.epoch

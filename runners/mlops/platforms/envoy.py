@@ -41,6 +41,16 @@ _STATS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """One start of the proxy."""
+
+    id: str
+    """Its counters began at zero with it."""
+    bounds_ms: tuple[float, ...]
+    """Where it counts latencies; the last bound is above all of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """One reading of the counters: numbers by name, and per histogram its (bound in ms, cumulative count) pairs."""
 
@@ -78,9 +88,13 @@ class Envoy:
         """Whether the process runs."""
         return alive(self._record) is not None
 
-    def start_id(self) -> str:
-        """Return the id of the last start; its counters began at zero with it."""
-        return str((read_record(self._bootstrap) or {"node": {"id": ""}})["node"]["id"])
+    def last_start(self) -> Start:
+        """Return what the proxy was last started with."""
+        content = read_record(self._bootstrap)
+        if content is None:
+            raise self._trouble("has never been started here", "no bootstrap file")
+        (histogram,) = content["stats_config"]["histogram_bucket_settings"]
+        return Start(content["node"]["id"], tuple(histogram["buckets"]))
 
     def start(self, port: int, runtime: Mapping[str, Any]) -> None:
         """Start it on this port with these shares and wait until it serves; UserError when the port is taken."""

@@ -188,7 +188,10 @@ def _cluster(name: str, layout: Layout) -> dict[str, Any]:
         # A server that was taken out gets no more requests, healthy as it may be.
         "ignore_health_on_host_removal": True,
         "connect_timeout": "1s",
-        "lb_policy": "LEAST_REQUEST",
+        # Not by least requests: a server that is gone has the fewest of all, and would attract every retry.
+        "lb_policy": "ROUND_ROBIN",
+        # Servers that are just starting get nothing as long as one is healthy; when none is, any may be tried.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
         "circuit_breakers": {"thresholds": [limits]},
         "health_checks": [
             {
@@ -235,7 +238,7 @@ def _route(upstream: Upstream, upstreams: Sequence[Upstream], layout: Layout) ->
                         },
                     }
                 ],
-                "host_selection_retry_max_attempts": 3,
+                "host_selection_retry_max_attempts": 10,
             },
             "request_mirror_policies": [
                 {"cluster": other.cluster, "runtime_fraction": _share(MIRROR + other.lane)}

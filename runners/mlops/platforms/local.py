@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mlops.errors import InfrastructureError
-from mlops.platforms.envoy import Envoy, Statistics, is_free
-from mlops.platforms.envoy_configuration import COMMON_BOUNDS_MS, LAST_BOUND_MS, MILLION, runtime
+from mlops.platforms.envoy import Envoy, Start, Statistics, is_free
+from mlops.platforms.envoy_configuration import COMMON_BOUNDS_MS, MILLION, runtime
 from mlops.platforms.local_state import Instance, LocalState, LocalStateFile
 from mlops.platforms.port import LANES, Deployment, Observation, Phase, Readiness, Split
 from mlops.platforms.servers import Launch, Servers
@@ -118,7 +118,7 @@ class LocalPlatform:
             )
         state = self._state.read()
         seen = self._envoy.merged_statistics()
-        start = self._envoy.start_id()
+        start = self._envoy.last_start()
         return tuple(
             _observation(state.instances[lane], start, seen)
             for lane in state.lanes
@@ -139,7 +139,7 @@ class LocalPlatform:
             if self._envoy.running():
                 self._envoy.configure(state.upstreams)
             doomed = self._servers.discard(tuple(state.instances.values()))
-        self._servers.end(doomed)
+        self._servers.await_end(doomed)
 
     def endpoint(self) -> str:
         """Return the address that users call; the port stays the same over restarts."""
@@ -151,7 +151,7 @@ class LocalPlatform:
             self._state.write(LocalState())
             self._envoy.end()
             doomed = self._servers.discard(())
-        self._servers.end(doomed)
+        self._servers.await_end(doomed)
 
     def _instance(self, state: LocalState, deployment: Deployment) -> Instance:
         """Return the lane's instance if it is of this release, with the ports for its replicas; else a new one."""
@@ -172,6 +172,7 @@ class LocalPlatform:
                 # Shares first: a lane that has changed hands must not bring its old share along.
                 self._envoy.modify(_runtime(state))
                 self._envoy.configure(state.upstreams)
+                self._await(lambda: self._is_known(state))
             return
         self._envoy.configure(state.upstreams)
         self._envoy.start(self._port(), _runtime(state))
@@ -180,16 +181,30 @@ class LocalPlatform:
     def _await_reached(self, state: LocalState) -> None:
         """Give a proxy that was started again a moment to find the servers that run already."""
         running = [each for each in state.instances.values() if not self._servers.missing(each)]
+        self._await(
+            lambda: not any(self._unreached(each) for each in running if not self._servers.unwell(each))
+        )
+
+    def _is_known(self, state: LocalState) -> bool:
+        """Whether the proxy knows exactly the servers of the state: only then may others be asked to end."""
+        seen = self._envoy.statistics()
+        return self._envoy.configured() and all(
+            seen.of(each.name, "membership_total") == len(each.ports) for each in state.instances.values()
+        )
+
+    def _await(self, condition: Callable[[], bool]) -> None:
+        """Wait a moment for the proxy; what has not come by then comes later, and :meth:`ready` tells."""
         deadline = time.monotonic() + _WARM_SECONDS
-        while any(self._unreached(each) for each in running if not self._servers.unwell(each)):
-            if time.monotonic() > deadline:
-                return
-            time.sleep(0.02)
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def _unreached(self, instance: Instance) -> str:
         if not self._envoy.running():
             return "the proxy (Envoy) does not run"
-        seen = self._envoy.statistics()
+        try:
+            seen = self._envoy.statistics()
+        except InfrastructureError as error:
+            return error.headline
         known = seen.of(instance.name, "membership_total")
         healthy = seen.of(instance.name, "membership_healthy")
         if not known == healthy == len(instance.ports):
@@ -213,22 +228,23 @@ class LocalPlatform:
         return int(file.read_text())
 
 
-def _observation(instance: Instance, start: str, seen: Statistics) -> Observation:
+def _observation(instance: Instance, start: Start, seen: Statistics) -> Observation:
     # Sums of monotone counters: no reading, however it interleaves with answers, shows more new errors than answers.
     requests = sum(seen.of(instance.name, f"upstream_rq_{kind}xx") for kind in range(1, 6))
-    buckets = seen.histograms.get(instance.name, ())
-    timed = buckets[-1][1] if buckets else 0
-    slower = seen.of(instance.name, "upstream_rq_timeout")
-    bounds = [(bound, timed - count + slower) for bound, count in buckets if bound < LAST_BOUND_MS]
+    # Envoy makes a histogram with its first value.
+    buckets = seen.histograms.get(instance.name) or tuple((bound, 0) for bound in start.bounds_ms)
+    timed = buckets[-1][1]
+    timeouts = seen.of(instance.name, "upstream_rq_timeout")
+    slower = [(bound, timed - count + timeouts) for bound, count in buckets[:-1]]
     return Observation(
         lane=instance.lane,
         release=instance.release,
-        epoch=f"{start}.{instance.name}",
+        epoch=f"{start.id}.{instance.name}",
         at=seen.at,
         requests=requests,
         errors=seen.of(instance.name, "upstream_rq_5xx"),
-        latency_seconds=tuple(bound / 1000 for bound, _ in bounds),
-        latency_counts=tuple(max(requests - slow, 0) for _, slow in bounds),
+        latency_seconds=tuple(bound / 1000 for bound, _ in slower),
+        latency_counts=tuple(max(requests - slow, 0) for _, slow in slower),
     )
 
 

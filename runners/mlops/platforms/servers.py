@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from mlops.release import Release
 
 _HEALTH_TIMEOUT_SECONDS = 2.0
 _KEPT_LOGS = 20
+_OVERTIME_SECONDS = 5.0
 
 
 class ServerCommand(Protocol):
@@ -77,32 +78,30 @@ class Servers:
     def discard(self, keep: Sequence[Instance]) -> list[Path]:
         """Ask every server that belongs to none of these instances to end, and kill those asked long ago.
 
-        Returns at once, with the folders of what may still be ending: a server finishes the requests it has,
+        Returns at once, with the records of what may still be ending: a server finishes the requests it has,
         as it does on any SIGTERM. The caller holds the lock, so that no instance is just coming into being.
         """
-        doomed = self._strangers(keep)
-        for folder in doomed:
-            asked = folder / "asked-to-end"
-            if not asked.exists():
-                asked.touch()
-                for record in folder.glob("*.json"):
-                    ask_to_end(record)
-            elif time.time() - asked.stat().st_mtime > self._drain_seconds + 5:
-                _end_all(folder, 0)
-            elif not any(alive(record) for record in folder.glob("*.json")):
-                shutil.rmtree(folder, ignore_errors=True)
+        kept = {self._record(instance, port) for instance in keep for port in instance.ports}
+        doomed = sorted(set(self._folder.glob("*/*.json")) - kept)
+        for record in doomed:
+            self._discard(record)
         return doomed
 
-    def end(self, doomed: Sequence[Path]) -> None:
+    def await_end(self, doomed: Sequence[Path]) -> None:
         """Wait until the servers that were discarded have ended; kill them when they take too long."""
-        for folder in doomed:
-            _end_all(folder, self._drain_seconds)
+        for record in doomed:
+            _forget(record, self._drain_seconds)
         self._prune_logs()
 
-    def _strangers(self, keep: Sequence[Instance]) -> list[Path]:
-        names = {instance.name for instance in keep}
-        folders = self._folder.glob("*/") if self._folder.exists() else ()
-        return sorted(folder for folder in folders if folder.name not in {*names, "logs"})
+    def _discard(self, record: Path) -> None:
+        asked = record.with_suffix(".asked")
+        if alive(record) is None:
+            _forget(record, 0)
+        elif not asked.exists():
+            asked.touch()
+            ask_to_end(record)
+        elif time.time() - asked.stat().st_mtime > self._drain_seconds + _OVERTIME_SECONDS:
+            _forget(record, 0)
 
     def _record(self, instance: Instance, port: int) -> Path:
         return self._folder / instance.name / f"{port}.json"
@@ -116,10 +115,11 @@ class Servers:
             old.unlink(missing_ok=True)
 
 
-def _end_all(folder: Path, grace_seconds: float) -> None:
-    for record in folder.glob("*.json"):
-        end(record, grace_seconds)
-    shutil.rmtree(folder, ignore_errors=True)
+def _forget(record: Path, grace_seconds: float) -> None:
+    end(record, grace_seconds)
+    record.with_suffix(".asked").unlink(missing_ok=True)
+    with suppress(OSError):  # not empty: another server of the instance is still there
+        record.parent.rmdir()
 
 
 def _health(port: int) -> str:
