@@ -134,7 +134,7 @@ def _inputs(data: Any, inputs: tuple[Column, ...]) -> Values:
 
 def _tensors(form: str, data: Any, inputs: tuple[Column, ...]) -> Mapping[str, np.ndarray[Any, Any]]:
     if form == "instances" and isinstance(data, list) and data and isinstance(data[0], dict):
-        data = {name: [row.get(name) for row in data] for name in data[0]}
+        data = _records(data, ())[0]
     if not isinstance(data, dict):
         if len(inputs) > 1:
             raise Refused(422, f"the model has {len(inputs)} inputs; give each by its name")

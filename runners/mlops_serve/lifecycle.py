@@ -21,6 +21,7 @@ import uvloop
 from mlops_serve.app import Application, Settings
 from mlops_serve.batching import Batcher
 from mlops_serve.failures import Unusable
+from mlops_serve.listener import BACKLOG, listen, turn_away
 from mlops_serve.loading import load
 from mlops_serve.logs import LOGGER, configure
 from mlops_serve.metrics import Metrics
@@ -29,9 +30,9 @@ from mlops_serve.package import Package
 
 UNUSABLE_EXIT = 2
 PORT_IN_USE_EXIT = 3
-_BACKLOG = 2048
+_LAST_SECONDS = 0.25
 _SWITCH_SECONDS = 0.001
-"""How long the predicting thread may keep the interpreter while requests wait to be read (Python's default: 5 ms)."""
+"""How long the predicting thread may keep the interpreter from the one that reads (Python's default: 5 ms)."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,14 @@ class Listening:
     drain_seconds: float
     """Seconds that requests in flight are given."""
     linger_seconds: float
-    """Seconds after SIGTERM in which new requests are still taken, so that routers can see `not ready` first."""
+    """Seconds after SIGTERM in which requests are still taken, so that routers can see `not ready` first."""
 
 
 def serve(package: Package, settings: Settings, listening: Listening, batch_rows: int) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code (0 drained, 2 package unusable, 3 port not to be had)."""
+    """Serve until SIGTERM or SIGINT; return the exit code: 0 drained, 2 package unusable, 3 port not to be had."""
     configure(settings.name, settings.version)
     try:
-        listener = _bind(listening.host, listening.port)
+        listener = listen(listening.host, listening.port)
     except OSError as error:
         sys.stderr.write(f"{_why(error, listening)}\n")
         return PORT_IN_USE_EXIT
@@ -65,20 +66,6 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
         return loop.run_until_complete(main)
     finally:
         loop.close()
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        # At once: two sockets may share a port until one of them listens.
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def _why(error: OSError, listening: Listening) -> str:
@@ -102,7 +89,7 @@ async def _main(
     metrics = Metrics(model=settings.name, version=settings.version, release=settings.release)
     app = Application(settings, metrics)
     server = _Server(_config(app, listening))
-    ending = _Ending(app, server, listening)
+    ending = _Ending(app, server, listener, listening.linger_seconds)
     ending.listen_for_signals()
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     loading = _in_thread(load, package)
@@ -167,7 +154,7 @@ def _config(app: Application, listening: Listening) -> uvicorn.Config:
         loop="none",
         http="auto",
         ws="none",
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         lifespan="off",
         interface="asgi3",
         log_config=None,
@@ -183,12 +170,15 @@ def _config(app: Application, listening: Listening) -> uvicorn.Config:
 
 
 class _Ending:
-    """What a signal sets in motion: not ready, a moment in which all is still answered, then the end."""
+    """What a signal sets in motion: not ready, a moment in which all is answered, no new connections, the end."""
 
-    def __init__(self, app: Application, server: uvicorn.Server, listening: Listening) -> None:
+    def __init__(
+        self, app: Application, server: uvicorn.Server, listener: socket.socket, linger_seconds: float
+    ) -> None:
         self._app = app
         self._server = server
-        self._linger_seconds = listening.linger_seconds
+        self._listener = listener
+        self._linger_seconds = linger_seconds
         self._begun = False
 
     def listen_for_signals(self) -> None:
@@ -203,7 +193,12 @@ class _Ending:
         self._begun = True
         self._app.drain()
         LOGGER.info("draining", extra={"fields": {"event.action": "drain", "event.reason": number.name}})
-        asyncio.get_running_loop().call_later(self._linger_seconds, self._stop_accepting)
+        asyncio.get_running_loop().call_later(self._linger_seconds, self._turn_away)
 
-    def _stop_accepting(self) -> None:
+    def _turn_away(self) -> None:
+        turn_away(self._listener)
+        # Time for what is already connected to be accepted, and to send its request.
+        asyncio.get_running_loop().call_later(_LAST_SECONDS, self._stop)
+
+    def _stop(self) -> None:
         self._server.should_exit = True

@@ -101,14 +101,28 @@ class Generic:
 
 
 def arrangement(inputs: tuple[Column, ...]) -> Any:
-    """Return the function that makes what the model takes: a tensor, a table, or a matrix where pandas is absent."""
+    """Return the function that makes what the model takes: a tensor, a table, or (without pandas) a matrix."""
     if any(column.is_tensor for column in inputs):
         return _tensor if len(inputs) == 1 and not inputs[0].name else dict
     try:
-        frame = importlib.import_module("pandas").DataFrame
+        pandas = importlib.import_module("pandas")
     except ImportError:
         return _matrix
-    return frame
+    strings = frozenset(column.name for column in inputs if column.type == "string")
+    if int(pandas.__version__.split(".")[0]) < 3 or not strings:
+        return pandas.DataFrame
+
+    def with_strings(rows: Rows) -> Any:
+        # Since 3.0 strings have a type of their own, with NaN for a missing one. Left to itself pandas finds it
+        # only where there is a string, and a row would be predicted differently alone than among others.
+        return pandas.DataFrame(
+            {
+                name: pandas.Series(array, dtype="str") if name in strings else array
+                for name, array in rows.items()
+            }
+        )
+
+    return with_strings
 
 
 def _tensor(rows: Rows) -> np.ndarray[Any, Any]:
