@@ -4,6 +4,7 @@ come."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mlops.decide.eprocess import as_number, log_mean_exp, log_negligible, odds_times, weighted_log_mean
@@ -26,7 +27,7 @@ class Bar:
     """Which of the state's good-enough processes belongs to the ratio."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
     """One metric, for one grant. ``first``: there is no stable release, so the objective alone decides."""
 
@@ -35,7 +36,7 @@ class Case:
     grant: float
     first: bool
 
-    @property
+    @cached_property
     def bar(self) -> Bar:
         """What the grant must exclude: the less is granted, the worse it may still be."""
         limits = self.settings.limits(self.state.metric)
@@ -44,30 +45,30 @@ class Case:
             return Bar(self.settings.r_bad, rate, 0)
         return Bar(self.settings.r_gross, odds_times(self.settings.gross_scale, rate), 1)
 
-    @property
+    @cached_property
     def against_ratio(self) -> float:
         """Log e-value against "no worse than stable"."""
         return log_mean_exp(self.state.worse)
 
-    @property
+    @cached_property
     def against_objective(self) -> float:
         """Log e-value against "within the objective, or no worse than stable"."""
         return log_mean_exp(self.state.breach)
 
-    @property
+    @cached_property
     def against(self) -> float:
         """Log of the weighted mean of the two, which is an e-value against "both"."""
         logs = [self.against_ratio, self.against_objective]
         return weighted_log_mean(logs, [WEIGHTS["ratio"], WEIGHTS["objective"]])
 
-    @property
+    @cached_property
     def good(self) -> float:
         """Log e-value against "at least ``bar.ratio`` times stable, and at least ``bar.rate``"."""
         d, bar = self.settings.deflation, self.bar
         negligible = log_negligible(bar.rate, self.state.n_candidate / d, self.state.k_candidate / d)
         return negligible if self.first else log_mean_exp([self.state.good[bar.index], negligible])
 
-    @property
+    @cached_property
     def split(self) -> float:
         """Log e-value against "the traffic is split as intended"."""
         return log_mean_exp(self.state.split)

@@ -17,6 +17,7 @@ REPETITIONS = 2000
 BOOTSTRAP_ROWS = 5000
 """Up to so many distinct rows the bootstrap is used; beyond, the analytic interval is as good and much
 faster."""
+_DRAWN_AT_ONCE = 500_000
 _TAIL = 10
 """Bootstrap values that each tail must hold for its quantile to mean something."""
 
@@ -184,13 +185,20 @@ class _Resampled:
 
     def _draws(self, seed: int) -> Floats:
         random = np.random.default_rng(seed)
-        chunk = max(1, 2_000_000 // len(self._rows))
+        chunk = max(1, _DRAWN_AT_ONCE // len(self._rows))
         parts = []
         for start in range(0, REPETITIONS, chunk):
             size = min(chunk, REPETITIONS - start)
-            drawn = random.multinomial(self._n, self._counts / self._n, size=size)
-            parts.append(self._difference(drawn @ self._rows / self._n))
+            parts.append(self._difference(self._drawn(random, size) / self._n))
         return np.concatenate(parts)
+
+    def _drawn(self, random: np.random.Generator, size: int) -> Floats:
+        """Return the sums of ``size`` samples of n rows with replacement."""
+        if self._metric.discrete:
+            drawn: Floats = random.multinomial(self._n, self._counts / self._n, size=size) @ self._rows
+            return drawn
+        picked = random.integers(0, self._n, (size, self._n), dtype=np.int32)
+        return np.stack([column[picked].sum(axis=1) for column in self._rows.T], axis=1)
 
 
 def _distinct(rows: Floats) -> tuple[Floats, NDArray[np.int64]]:
