@@ -190,8 +190,12 @@ def _cluster(name: str, layout: Layout) -> dict[str, Any]:
         "connect_timeout": "1s",
         # Not by least requests: a server that is gone has the fewest of all, and would attract every retry.
         "lb_policy": "ROUND_ROBIN",
-        # Servers that are just starting get nothing as long as one is healthy; when none is, any may be tried.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
+        "common_lb_config": {
+            # Servers that are just starting get nothing as long as one is healthy; when none is, any may be tried.
+            "healthy_panic_threshold": {"value": 1},
+            # Envoy would tell its workers up to a second later than it tells us that a server is healthy.
+            "update_merge_window": "0s",
+        },
         "circuit_breakers": {"thresholds": [limits]},
         "health_checks": [
             {
