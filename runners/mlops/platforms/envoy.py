@@ -33,6 +33,7 @@ from mlops.processes import alive, end, read_record, spawn, tail, write_record
 
 ADMIN_TIMEOUT_SECONDS = 3.0
 _START_SECONDS = 20.0
+_PORT_SECONDS = 2.0
 _STATS = (
     r"^(cluster\.[^.]+\.(upstream_rq_[1-5]xx|upstream_rq_timeout|upstream_rq_active|upstream_rq_time"
     r"|membership_healthy|membership_total)|http\.users\.rds\.releases\.version_text|cluster_manager\.cds\.version_text"
@@ -243,8 +244,14 @@ def executable() -> Path:
     )
 
 
-def refuse_taken_port(port: int) -> None:
-    """Raise UserError when another program listens on this port of 127.0.0.1, naming it where possible."""
+def refuse_taken_port(port: int, seconds: float = _PORT_SECONDS) -> None:
+    """Raise UserError when another program keeps this port of 127.0.0.1, naming it where possible.
+
+    A proxy that was killed a moment ago may still hold it: so long we wait.
+    """
+    deadline = time.monotonic() + seconds
+    while not is_free(port) and time.monotonic() < deadline:
+        time.sleep(0.02)
     if not is_free(port):
         raise UserError(
             f"Port {port} is in use",
