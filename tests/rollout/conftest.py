@@ -65,10 +65,12 @@ class World:
         assert isinstance(event.payload, Payload)
         return event.payload
 
-    def roll_out(self, version: int, behaviour: Behaviour | None = None, **changes: Any) -> Outcome:
+    def roll_out(
+        self, version: int, behaviour: Behaviour | None = None, tick_seconds: float = 1, **changes: Any
+    ) -> Outcome:
         """Begin a rollout and watch it to its end."""
         self.begin(version, behaviour, **changes)
-        return self.engine.watch()
+        return self.engine.watch(tick_seconds=tick_seconds)
 
     def begin(self, version: int, behaviour: Behaviour | None = None, **changes: Any) -> str:
         release = a_release(version)
@@ -76,9 +78,9 @@ class World:
             self.platform.behave(release.digest, behaviour)
         return self.engine.begin(release, settings(**changes), f"release {version}")
 
-    def until(self, holds: Callable[[Outcome], bool], limit: int = 5000) -> Outcome:
+    def until(self, holds: Callable[[Outcome], bool]) -> Outcome:
         """Advance, a second at a time, until an outcome holds."""
-        for _ in range(limit):
+        for _ in range(1000):
             outcome = self.engine.advance()
             if holds(outcome):
                 return outcome

@@ -11,6 +11,7 @@ from tests.rollout.conftest import World
 
 from mlops.errors import InfrastructureError, Interrupted, UserError
 from mlops.ledger.events import RolledBack
+from mlops.rollout.engine import Engine
 from mlops.rollout.outcome import Progress
 from mlops.rollout.way_back import WayBack
 
@@ -145,8 +146,16 @@ def test_a_warm_release_that_stays_dead_stops_the_rollback(promoted: World) -> N
     promoted.platform.kill_lane("blue")
     promoted.platform.behave(promoted.platform.ready("blue").release, Behaviour(fails_to_start=True))
     before = promoted.state.sequence
+    impatient = Engine(
+        promoted.ledger,
+        promoted.platform,
+        promoted.store,
+        clock=promoted.platform.clock,
+        sleep=promoted.platform.sleep,
+        start_seconds=5,
+    )
     with pytest.raises(InfrastructureError, match="nothing was rolled back"):
-        promoted.engine.rollback("bad")
+        impatient.rollback("bad")
     assert promoted.state.sequence == before
 
 

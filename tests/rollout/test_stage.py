@@ -220,15 +220,17 @@ def test_rows_are_replayed_while_it_runs_and_not_a_moment_longer(calling: Contex
 
 def test_traffic_that_stops_by_itself_stops_the_stage_with_its_reason(calling: Context) -> None:
     pq.write_table(pa.table({"minute": [1]}), calling.workspace / "holdout.parquet")
-    with (
-        pytest.raises(InfrastructureError, match="replayed traffic has stopped") as caught,
-        replayed(calling) as replay,
-    ):
+    with pytest.raises(InfrastructureError, match="replayed traffic has stopped") as caught:
+        watch_for_a_minute(calling)
+    assert "hour" in caught.value.found + caught.value.remedy
+
+
+def watch_for_a_minute(calling: Context) -> None:
+    with replayed(calling) as replay:
         show = insisting(replay, lambda outcome: None)
-        for _ in range(600):
+        for _ in range(1200):
             show(_look())
             time.sleep(0.05)
-    assert "hour" in caught.value.found + caught.value.remedy
 
 
 def test_traffic_that_a_killed_run_left_behind_is_ended(calling: Context) -> None:
