@@ -41,7 +41,7 @@ _OF_NUMPY = {
     **{f"uint{bits}": f"UINT{bits}" for bits in (8, 16, 32, 64)},
 }
 _ELEMENTS: Mapping[str, frozenset[type]] = {
-    "BOOL": frozenset({bool}),
+    "BOOL": frozenset({bool, type(None)}),
     "BYTES": frozenset({str, type(None)}),
     **dict.fromkeys(_INTEGERS, frozenset({int, type(None)})),
     **dict.fromkeys(_FLOATS, frozenset({int, float, type(None)})),

@@ -17,6 +17,7 @@ from mlops.environments.uv import UvEnvironments
 
 REQUIREMENTS = """\
 scikit-learn==1.5.2
+lightgbm==4.5.0
 mlflow-skinny==3.1.4
 pandas==2.2.3
 pandera==0.24.0

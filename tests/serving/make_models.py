@@ -89,6 +89,22 @@ def regression(folder: Path, frame: pd.DataFrame) -> None:
     keep(folder, "minutes", numbers)
 
 
+def boosted(folder: Path, frame: pd.DataFrame) -> None:
+    """A native flavour other than scikit-learn's."""
+    import mlflow.lightgbm
+    from lightgbm import LGBMClassifier
+
+    numbers = frame[["distance", "temp"]]
+    model = LGBMClassifier(n_estimators=5, verbose=-1).fit(numbers, (numbers["distance"] > 1500).astype(int))
+    signature = infer_signature(numbers, model.predict(numbers))
+    mlflow.lightgbm.save_model(model, folder / "model", signature=signature, pip_requirements=[])
+    expected = pd.DataFrame(
+        {"prediction": model.predict(numbers), "score": model.predict_proba(numbers)[:, 1]}
+    )
+    expected.to_parquet(folder / "golden-predictions.parquet")
+    keep(folder, "boosted", numbers)
+
+
 class Faulty(mlflow.pyfunc.PythonModel):
     """Doubles a number, and raises for a batch in which any number ends in 00, 20, 40, 60 or 80."""
 
@@ -117,7 +133,7 @@ def matrix(folder: Path, frame: pd.DataFrame) -> None:
     keep(folder, "matrix", frame[["distance", "temp"]].fillna(0))
 
 
-MAKERS = {make.__name__: make for make in (classifier, probabilities, regression, faulty, matrix)}
+MAKERS = {make.__name__: make for make in (classifier, probabilities, regression, boosted, faulty, matrix)}
 
 
 def main(target: Path, names: list[str]) -> None:

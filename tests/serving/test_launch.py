@@ -83,8 +83,11 @@ def test_who_fetches_second_gets_what_the_first_has_put_there(
     assert (launcher.package(digest) / "package.json").is_file()
 
 
-def test_scores_are_those_of_training(launcher: Launcher, packages: Path, tmp_path: Path) -> None:
-    package = packages / "classifier"
+@pytest.mark.parametrize(("name", "classes"), [("classifier", ["late", "on time"]), ("boosted", ["0", "1"])])
+def test_scores_are_those_of_training(
+    launcher: Launcher, packages: Path, tmp_path: Path, name: str, classes: list[str]
+) -> None:
+    package = packages / name
     rows = package / "golden.parquet"
     launcher.score(
         package,
@@ -98,7 +101,7 @@ def test_scores_are_those_of_training(launcher: Launcher, packages: Path, tmp_pa
     expected = pd.read_parquet(package / "golden-predictions.parquet")
     assert found["prediction"].tolist() == expected["prediction"].tolist()
     assert found["score"].tolist() == pytest.approx(expected["score"].tolist(), abs=1e-12)
-    assert list(found.columns) == ["prediction", "score", "score_late", "score_on time"]
+    assert list(found.columns) == ["prediction", "score", *(f"score_{each}" for each in classes)]
     pd.testing.assert_frame_equal(found, pd.read_parquet(tmp_path / "single.parquet"), rtol=1e-12)
 
 
