@@ -215,6 +215,18 @@ def test_the_page_needs_nothing_that_jenkins_policy_forbids(run: RunResult) -> N
     assert set(page.links) == {"style.css", "../run.json"}
 
 
+def test_two_records_are_compared_measure_by_measure() -> None:
+    facts = {
+        "candidate": {"p50_ms": 17.5, "name": "x"},
+        "champion": {"p50_ms": 16.2, "p99_ms": 1.0},
+        "hardware": {"cores": 2},
+    }
+    run = a_run(stages=(StageResult(stage="benchmark", status=Status.PASSED, summary="", facts=facts),))
+    text = Page(rendered(run)).text
+    assert "benchmark p50_ms 17.5 16.2" in text
+    assert "p99_ms" not in text
+
+
 def test_comparisons_are_told_once() -> None:
     twice = StageResult(
         stage="evaluate", status=Status.PASSED, summary="", facts={"a": COMPARED, "b": [COMPARED]}

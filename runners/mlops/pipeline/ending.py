@@ -30,7 +30,8 @@ def verdict_of(result: RunResult) -> str:
         return f"{result.model}: no stage was selected"
     last = result.stages[-1]
     word = "a release was requested" if result.status is Status.REQUESTED else "passed"
-    return f"{result.model}: {word}: {last.summary}"
+    first, _, _ = last.summary.partition(". ")
+    return f"{result.model}: {word}: {first.rstrip('.')}"
 
 
 _KINDS = {

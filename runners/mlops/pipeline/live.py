@@ -170,8 +170,9 @@ class LiveReporter(Silent):
         line.add_column(width=2, justify="right")
         line.add_column(width=self._name_cells(), no_wrap=True)
         line.add_column(width=8, justify="right", no_wrap=True)
-        # What came of a stage is shown whole; what it says meanwhile must not make the list jump.
-        line.add_column(ratio=1, no_wrap=row.result is None, overflow="ellipsis")
+        # What came of a stage, and why a rollout waits, is shown whole; what else is said must not make the list jump.
+        passing = row.result is None and row.outcome is None
+        line.add_column(ratio=1, no_wrap=passing, overflow="ellipsis" if passing else "fold")
         line.add_row(*self._cells(row))
         return line
 

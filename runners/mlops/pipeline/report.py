@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "report"
 _DEEPEST = 6
+_FACTS_OF_A_STAGE = 24
 _BAD = (Answer.FAILED, Answer.INCONCLUSIVE)
 
 
@@ -161,22 +162,33 @@ def _compared(result: RunResult) -> Iterator[Compared]:
         sources += [(check.name, check.evidence) for check in stage.checks]
         for origin, source in sources:
             for record in _mappings(source):
-                row = _row(stage.stage, origin, record)
-                if row is not None and (row.what, row.candidate, row.champion) not in seen:
-                    seen.add((row.what, row.candidate, row.champion))
-                    yield row
+                for row in _rows(stage.stage, origin, record):
+                    if (row.what, row.candidate, row.champion) not in seen:
+                        seen.add((row.what, row.candidate, row.champion))
+                        yield row
 
 
-def _row(stage: str, origin: str, record: Mapping[str, Any]) -> Compared | None:
-    candidate, champion = _figure(record.get("candidate")), _figure(record.get("champion"))
-    if candidate is None or champion is None:
-        return None
+def _rows(stage: str, origin: str, record: Mapping[str, Any]) -> Iterator[Compared]:
+    """Read a record as one comparison, or as one per measure when both sides are records themselves."""
+    candidate, champion = record.get("candidate"), record.get("champion")
+    if isinstance(candidate, Mapping) and isinstance(champion, Mapping):
+        for name in candidate:
+            yield from _rows(stage, f"{origin or stage} {name}", _sides(candidate[name], champion.get(name)))
+    elif _figure(candidate) is not None and _figure(champion) is not None:
+        yield _row(stage, origin, record)
+
+
+def _sides(candidate: object, champion: object) -> dict[str, object]:
+    return {"candidate": candidate, "champion": champion}
+
+
+def _row(stage: str, origin: str, record: Mapping[str, Any]) -> Compared:
     what = " ".join(str(record[key]) for key in ("metric", "name") if record.get(key)) or origin or stage
     return Compared(
         stage,
         what,
-        candidate,
-        champion,
+        _figure(record["candidate"]),
+        _figure(record["champion"]),
         _figure(record.get("gain")),
         _figure(record.get("lower")),
         _figure(record.get("upper")),
@@ -190,23 +202,22 @@ def _figure(value: object) -> float | None:
 
 def _plot(result: RunResult) -> Plot | None:
     rollout = result.result("rollout")
-    for record in _mappings(rollout.facts if rollout else {}):
-        plot = plot_of(record)
-        if plot is not None:
-            return plot
-    return None
+    sources = [rollout.facts, *(check.evidence for check in rollout.checks)] if rollout else []
+    plots = (plot_of(record) for source in sources for record in _mappings(source))
+    return next((plot for plot in plots if plot is not None), None)
 
 
 def _facts(result: RunResult) -> Iterator[Fact]:
     for stage in result.stages:
-        for name, value in _flat("", stage.facts):
+        for name, value in list(_flat("", stage.facts))[:_FACTS_OF_A_STAGE]:
             yield Fact(stage.stage, name, value)
 
 
 def _flat(prefix: str, value: object, depth: int = 0) -> Iterator[tuple[str, str]]:
     """Yield what can be read on a page; series and long lists are for machines and stay in ``run.json``."""
-    if isinstance(value, Mapping) and depth < _DEEPEST:
-        for name, inner in value.items():
+    if isinstance(value, Mapping):
+        # Comparisons have their own table, and what is deeper than a release is for machines.
+        for name, inner in value.items() if depth < 2 and not {"candidate", "champion"} <= set(value) else ():
             if name != "series":
                 yield from _flat(f"{prefix}.{name}" if prefix else str(name), inner, depth + 1)
     elif isinstance(value, list | tuple):
