@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import click
 
@@ -17,6 +18,9 @@ def history(model: str, as_json: bool) -> None:
     from mlops.wiring import open_house
 
     house = open_house()
-    book = house.ledger(known_model(house, model))
-    told = history_of(book.events())
-    click.echo(json.dumps(told.as_record(), indent=1) if as_json else told.as_text())
+    events = list(house.ledger(known_model(house, model)).events())
+    told = history_of(events)
+    if as_json:
+        click.echo(json.dumps({**told.as_record(), "events": [asdict(event) for event in events]}, indent=1))
+    else:
+        click.echo(told.as_text())

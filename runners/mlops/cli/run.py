@@ -12,6 +12,7 @@ import click
 from mlops.cli.repo import opened, request_for, selection_options, workspace_argument
 
 if TYPE_CHECKING:
+    from mlops.contract import Contract
     from mlops.pipeline.progress import Reporter
     from mlops.pipeline.run import RunResult
     from mlops.wiring import House
@@ -40,7 +41,7 @@ def run(
     from mlops.pipeline.registry import find_stages
     from mlops.pipeline.runner import run_pipeline
 
-    house, contract = opened(workspace)
+    house, contract = _opened(workspace)
     house.warm_up()
     request = request_for(house, contract, workspace, only=only, since=since, fresh=fresh, debug=debug)
     with _reporter(plain, as_json) as reporter:
@@ -51,6 +52,21 @@ def run(
     if not as_json:
         _closing(house, contract.model, workspace, result)
     return result.exit_code
+
+
+def _opened(workspace: Path) -> tuple[House, Contract]:
+    """Read contract and profile; a mistake in them is in the error file too, for whoever does not see the terminal."""
+    from mlops.errors import MlopsError
+    from mlops.pipeline.failures import write_error
+    from mlops.pipeline.files import Folders
+
+    try:
+        return opened(workspace)
+    except MlopsError as error:
+        folders = Folders(workspace)
+        folders.prepare()
+        write_error(folders.root, error)
+        raise
 
 
 def _reporter(plain: bool, as_json: bool) -> Reporter:
