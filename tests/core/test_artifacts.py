@@ -163,6 +163,32 @@ def test_another_process_may_be_first(
     assert sorted(each.name for each in tmp_path.iterdir()) == ["back", "package", "store"]
 
 
+def test_another_process_may_be_first_by_a_hair(
+    store: Store, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes between the look and the rename."""
+    digest = keep_folder(store, folder)
+    back = tmp_path / "back"
+    real = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        monkeypatch.undo()
+        fetch_folder(store, digest, back)
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    assert contents(fetch_folder(store, digest, back)) == contents(folder)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["back", "package", "store"]
+
+
+def test_a_file_in_the_way_is_moved_aside(store: Store, folder: Path, tmp_path: Path) -> None:
+    digest = keep_folder(store, folder)
+    (tmp_path / "back").mkdir()
+    (tmp_path / "back" / "other").write_text("x")
+    fetch_folder(store, digest, tmp_path / "back")
+    assert not (tmp_path / "back" / "other").exists()
+
+
 @pytest.mark.parametrize("point", ["artifacts.before-tree", "artifacts.before-rename"])
 def test_killed_at(store: Store, folder: Path, tmp_path: Path, point: str) -> None:
     code = (

@@ -419,6 +419,25 @@ def test_a_sound_snapshot_shows_that_its_event_was_changed_or_removed(make: Make
     assert (other.value.finding.sequence, other.value.finding.problem) == (2, "altered")
 
 
+def test_a_snapshot_that_cannot_be_written_stops_nobody(
+    make: Make, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = Store.create
+
+    def full(self: Store, path: str, data: bytes) -> bool:
+        if path.startswith("snapshots/"):
+            raise InfrastructureError("the disk is full", remedy="")
+        return real(self, path, data)
+
+    monkeypatch.setattr(Store, "create", full)
+    fill(make(snapshot_every=2), 3)
+    assert "no snapshot was written" in caplog.text
+    assert snapshots_of(store) == []
+    monkeypatch.undo()
+    fill(make(snapshot_every=2), 1)
+    assert snapshots_of(store) == ["0000000004.json"], "the next append does it"
+
+
 def test_a_snapshot_that_is_there_already_stays(make: Make, store: Store, signer: Signer) -> None:
     ledger = make(snapshot_every=2)
     fill(ledger, 2)

@@ -177,6 +177,21 @@ def test_a_rollback_changes_places_and_can_be_undone() -> None:
     assert (again.serving.digest, again.warm.digest) == ("B", "A")
 
 
+def test_a_cold_release_that_was_started_again_takes_over_by_a_rollback() -> None:
+    cold = (*SERVING_B, Retired(lane="blue", release="A"), started("r3", "A", "blue"))
+    state = after(*cold, back("r3", "B", "A"))
+    assert state.serving == Placement(release("A"), "blue", at(7))
+    assert state.warm == Placement(release("B"), "green", at(7))
+    assert (state.rollout, state.draining) == (None, ())
+
+
+def test_a_candidate_equal_to_what_serves_is_rolled_back_all_the_same() -> None:
+    state = after(*SERVING_A, started("r2", "A", "green"), back("r2", "A", "A"))
+    assert state.serving is not None
+    assert state.serving.lane == "blue"
+    assert [each.lane for each in state.draining] == ["green"]
+
+
 @pytest.mark.parametrize(
     "payloads",
     [
@@ -341,7 +356,7 @@ payloads: st.SearchStrategy[Payload] = st.one_of(
         RolledBack,
         rollout=st.one_of(st.just(""), rollouts),
         release=digests,
-        to=digests,
+        to=st.one_of(st.just(""), digests),
         cause=st.just("judge"),
     ),
     st.builds(Retired, lane=lanes, release=digests),

@@ -203,6 +203,19 @@ def test_a_bucket_that_does_not_exist(s3_port: int, s3: Callable[[str], str]) ->
     assert "s3://no-such-bucket-here" in refused.value.where
 
 
+def test_a_bucket_that_was_removed_meanwhile(s3_port: int, s3: Callable[[str], str]) -> None:
+    import boto3
+
+    url = s3(f"http://127.0.0.1:{s3_port}")
+    store = open_store(url)
+    client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{s3_port}", region_name="us-east-1")
+    client.delete_bucket(Bucket=url.split("/")[2])
+    client.close()
+    for act in (store.create, store.put):
+        with pytest.raises(UserError, match="does not exist"):
+            act("x", b"x")
+
+
 def test_nobody_listens(s3: Callable[[str], str]) -> None:
     url = s3("http://127.0.0.1:1")
     with pytest.raises(InfrastructureError, match="did not create") as failed:

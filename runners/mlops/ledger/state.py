@@ -130,7 +130,8 @@ def _rollout_started(payload: RolloutStarted, state: State, event: Event) -> Sta
         replicas=int(payload.settings.get("replicas", 1)),
         window_seconds=float(payload.settings.get("rollback_window", 86400)),
     )
-    state = _abandoned(state, event)
+    if state.rollout is not None:
+        state = _abandoned(state, state.rollout, event)
     # The candidate takes the lane of whatever was warm or draining there: its tenant gives way.
     return replace(
         state,
@@ -146,12 +147,24 @@ def _rollout_started(payload: RolloutStarted, state: State, event: Event) -> Sta
     )
 
 
-def _abandoned(state: State, event: Event) -> State:
-    """End the running rollout, if there is one: its candidate's lane must be emptied."""
-    if state.rollout is None:
-        return state
-    leaving = replace(state.rollout.candidate, since=event.at)
+def _abandoned(state: State, rollout: RolloutState, event: Event) -> State:
+    """End the rollout; its candidate's lane must be emptied."""
+    leaving = replace(rollout.candidate, since=event.at)
     return replace(state, rollout=None, draining=(*state.draining, leaving))
+
+
+def _taken_over(state: State, rollout: RolloutState, event: Event) -> State:
+    """End the rollout; its candidate serves, what served stays warm."""
+    warm = None if state.serving is None else replace(state.serving, since=event.at)
+    # One release stays warm; with more than two lanes an older one still occupies another.
+    older = () if state.warm is None else (replace(state.warm, since=event.at),)
+    return replace(
+        state,
+        serving=replace(rollout.candidate, since=event.at),
+        warm=warm,
+        rollout=None,
+        draining=(*state.draining, *older),
+    )
 
 
 def _weight_set(payload: WeightSet, state: State, event: Event) -> State:  # noqa: ARG001
@@ -161,34 +174,22 @@ def _weight_set(payload: WeightSet, state: State, event: Event) -> State:  # noq
 
 
 def _promoted(payload: Promoted, state: State, event: Event) -> State:
-    running = state.rollout is not None and state.rollout.id == payload.rollout
-    return _taken_over(state, event) if running else state
-
-
-def _taken_over(state: State, event: Event) -> State:
-    """End the running rollout: its candidate serves, what served stays warm."""
-    if state.rollout is None:
+    rollout = state.rollout
+    if rollout is None or rollout.id != payload.rollout:
         return state
-    warm = None if state.serving is None else replace(state.serving, since=event.at)
-    # One release stays warm; with more than two lanes an older one still occupies another.
-    older = () if state.warm is None else (replace(state.warm, since=event.at),)
-    return replace(
-        state,
-        serving=replace(state.rollout.candidate, since=event.at),
-        warm=warm,
-        rollout=None,
-        draining=(*state.draining, *older),
-    )
+    return _taken_over(state, rollout, event)
 
 
 def _rolled_back(payload: RolledBack, state: State, event: Event) -> State:
+    rollout = state.rollout
     if payload.rollout:
-        if state.rollout is None or state.rollout.id != payload.rollout:
+        if rollout is None or rollout.id != payload.rollout:
             return state
         # The way back to a release that is no longer warm (mlops.rollout.way_back): it was started again as a
         # candidate, and this event gives it the traffic.
-        returned = payload.to == state.rollout.candidate.digest
-        return _taken_over(state, event) if returned else _abandoned(state, event)
+        candidate = rollout.candidate.digest
+        returned = payload.to == candidate != payload.release
+        return (_taken_over if returned else _abandoned)(state, rollout, event)
     if state.warm is None or state.serving is None or state.warm.digest != payload.to:
         return state
     # The release that was taken out stays warm: a rollback can itself be undone.
