@@ -182,13 +182,14 @@ class MemoryPlatform:
     def _memory(self, method: str) -> Iterator[Memory]:
         with self._path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            memory = Memory(**json.loads(self._path.read_text()))
+            before = self._path.read_text()
+            memory = Memory(**json.loads(before))
             if method in memory.faults:
                 raise InfrastructureError(memory.faults[method], remedy="heal it")
             yield memory
-            scratch = self._path.with_suffix(".new")
-            scratch.write_text(json.dumps(asdict(memory)))
-            scratch.replace(self._path)
+            after = json.dumps(asdict(memory))
+            if after != before:
+                self._path.write_text(after)
 
     def _behaviour(self, memory: Memory, digest: str) -> Behaviour:
         return Behaviour(**memory.behaviours.get(digest, {}))
