@@ -230,4 +230,6 @@ def test_the_cache_key_names_packages_limits_and_hardware(make: Make) -> None:
     assert stage.inputs(make("slow"))["package"] != plain["package"]
     assert stage.inputs(make("plain", p99_ms=5))["contract"] != plain["contract"]
     assert hardware()["cores"]
-    assert isinstance(stage.validity(make("plain"), StageResult(stage="", status=Status.PASSED, summary="")), Forever)
+    assert isinstance(
+        stage.validity(make("plain"), StageResult(stage="", status=Status.PASSED, summary="")), Forever
+    )
