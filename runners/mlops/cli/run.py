@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,6 @@ from mlops.cli.repo import opened, request_for, selection_options, workspace_arg
 
 if TYPE_CHECKING:
     from mlops.contract import Contract
-    from mlops.pipeline.progress import Reporter
     from mlops.pipeline.run import RunResult
     from mlops.wiring import House
 
@@ -38,14 +36,15 @@ def run(
     What has not changed comes from the cache. The exit code says how it went: 0 passed, 1 a gate failed, 2 wrong input,
     3 infrastructure failed, 4 interrupted, 5 could not tell.
     """
+    from mlops.pipeline.progress import PlainReporter, reporter_for
     from mlops.pipeline.registry import find_stages
     from mlops.pipeline.runner import run_pipeline
 
     house, contract = _opened(workspace)
     house.warm_up()
     request = request_for(house, contract, workspace, only=only, since=since, fresh=fresh, debug=debug)
-    with _reporter(plain, as_json) as reporter:
-        result = run_pipeline(find_stages(), house.contexts(contract, workspace), request, reporter)
+    reporter = PlainReporter(sys.stdout) if plain else reporter_for(sys.stdout, as_json=as_json)
+    result = run_pipeline(find_stages(), house.contexts(contract, workspace), request, reporter)
     if result.exit_code == 0:
         # What serves may have been ended with the machine; a run that finds nothing to do still leaves it serving.
         house.engine(contract.model).advance()
@@ -67,18 +66,6 @@ def _opened(workspace: Path) -> tuple[House, Contract]:
         folders.prepare()
         write_error(folders.root, error)
         raise
-
-
-def _reporter(plain: bool, as_json: bool) -> Reporter:
-    from mlops.pipeline.progress import JsonReporter, PlainReporter
-
-    if as_json:
-        return JsonReporter(sys.stdout)
-    if plain or "CI" in os.environ or not sys.stdout.isatty():
-        return PlainReporter(sys.stdout)
-    from mlops.pipeline.live import LiveReporter
-
-    return LiveReporter(sys.stdout)
 
 
 def _closing(house: House, model: str, workspace: Path, result: RunResult) -> None:
