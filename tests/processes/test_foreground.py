@@ -120,9 +120,11 @@ def test_sigterm_to_us_ends_the_command_and_is_an_interruption(run: Run) -> None
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         with pytest.raises(Interrupted):
-        run("import os\nprint(os.getpid(), flush=True)\nimport time\ntime.sleep(60)", line=listen)
+            run("import os\nprint(os.getpid(), flush=True)\nimport time\ntime.sleep(60)", line=listen)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert gone(pids[0])
-    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_handler_that_somebody_else_has_set_stays(run: Run) -> None:

@@ -68,9 +68,8 @@ async def _measure(
     codes: Counter[str] = Counter()
     errors: list[str] = []
     turn = itertools.cycle(bodies)
-    begun = time.perf_counter()
 
-    async def worker(client: aiohttp.ClientSession, turn: Iterator[bytes]) -> None:
+    async def worker(client: aiohttp.ClientSession, turn: Iterator[bytes], begun: float) -> None:
         while time.perf_counter() - begun < seconds:
             answer = await post(client, url, next(turn))
             codes[answer.code] += 1
@@ -81,5 +80,6 @@ async def _measure(
                 await asyncio.sleep(0.01)  # a server that is gone must not be asked in a tight loop
 
     async with session(concurrency, timeout_seconds) as client:
-        await asyncio.gather(*(worker(client, turn) for _ in range(concurrency)))
-    return latencies, codes, errors, time.perf_counter() - begun
+        begun = time.perf_counter()
+        await asyncio.gather(*(worker(client, turn, begun) for _ in range(concurrency)))
+        return latencies, codes, errors, time.perf_counter() - begun
