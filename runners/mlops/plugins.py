@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 STAGES = "mlops.stages"
 STRATEGIES = "mlops.strategies"
 PLATFORMS = "mlops.platforms"
+_ONE_OF = {STAGES: "stage", STRATEGIES: "strategy", PLATFORMS: "platform"}
 
 
 def names(group: str) -> tuple[str, ...]:
@@ -32,7 +33,7 @@ def load(group: str, name: str, *, where: str = "") -> Any:  # noqa: ANN401 - ea
     """
     found = _found(group)
     if name not in found:
-        raise unknown(group.rpartition(".")[2].removesuffix("s"), name, found, where=where)
+        raise unknown(_ONE_OF[group], name, found, where=where)
     return _imported(group, found[name])
 
 

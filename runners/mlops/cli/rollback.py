@@ -20,7 +20,8 @@ def rollback(model: str, reason: str, as_json: bool) -> int:
     from mlops.wiring import open_house
 
     house = open_house()
-    outcome = house.engine(known_model(house, model)).rollback(reason or "asked for on the command line")
+    engine = house.engine(known_model(house, model))
+    outcome = engine.rollback(reason or "asked for on the command line")
     unmirrored = house.mirror_if_up(model)
     if as_json:
         record = {
@@ -33,4 +34,7 @@ def rollback(model: str, reason: str, as_json: bool) -> int:
         click.echo(outcome.sentence)
         if unmirrored:
             click.echo(f"  (the registry's alias follows with the next command: {unmirrored})")
+    if house.ledger(model).state().draining:
+        # Users are back already; what is left is to end the servers of the candidate that was taken back.
+        engine.advance()
     return 0

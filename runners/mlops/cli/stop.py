@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import click
 
+_GRACE_SECONDS = 5.0
+
 
 @click.command()
 @click.argument("model", required=False)
 def stop(model: str | None) -> None:
-    """End everything that runs on this machine: model servers, proxies, and MLflow unless a single model is named.
+    """End what runs on this machine: model servers, proxies, replayed traffic; and MLflow, unless a model is named.
 
     Releases and ledger stay; `mlops run` or `mlops rollout advance MODEL` brings the servers back.
     """
     from mlops.ledger import models
+    from mlops.processes import end
     from mlops.wiring import BUILD, open_house
 
     house = open_house()
     for name, environment in models(house.store):
         if environment != BUILD and model in (None, name):
+            end(house.profile.home / "traffic" / f"{name}.{environment}.json", _GRACE_SECONDS)
             house.platform(name, environment).stop()
             click.echo(f"{name} in {environment}: ended")
     if model is None:
