@@ -29,6 +29,8 @@ ARTIFACT_DESTINATION = "_MLFLOW_SERVER_ARTIFACT_DESTINATION"
 
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 _TAIL_LINES = 12
+_LETTING_GO_SECONDS = 1.0
+"""The kernel closes the socket of a killed process when its last thread has ended, shortly after the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class EmbeddedServer:
     def _started(self) -> str:
         kept = self._kept_port()
         # A second try on another port: somebody may take the first one while the server is still importing.
-        for port in (kept if kept and _is_free(kept) else free_port(), free_port()):
+        for port in (kept if kept and _becomes_free(kept) else free_port(), free_port()):
             self._log.unlink(missing_ok=True)
             process = spawn(
                 self._argv(port),
@@ -195,6 +197,16 @@ class EmbeddedServer:
         with (self._folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _becomes_free(port: int) -> bool:
+    """Say whether the port can be had, now or when a server that was just killed has let go of it."""
+    deadline = time.monotonic() + _LETTING_GO_SECONDS
+    while not _is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _is_free(port: int) -> bool:
