@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64decode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -118,7 +119,15 @@ def test_append_refuses_what_was_decided_on_an_older_state(make: Make) -> None:
     fill(ledger, 2)
     with pytest.raises(Conflict, match="appended event 2 of flight-delay/production first") as conflict:
         ledger.append(note(), reason="late", expect=1)
-    assert conflict.value.where == path(2)
+    assert conflict.value.as_record() == {
+        "category": "infrastructure",
+        "exit_code": 3,
+        "headline": "somebody else appended event 2 of flight-delay/production first",
+        "expected": "event 2 to be free",
+        "found": "an event with another id",
+        "remedy": "read the state again and decide again",
+        "where": path(2),
+    }
     assert ledger.state().sequence == 2
 
 
@@ -180,9 +189,28 @@ def test_decide_gives_up_in_the_end(make: Make, monkeypatch: pytest.MonkeyPatch)
         other.append(note(), reason="always faster", expect=state.sequence)
         return note(), ""
 
+    before = time.monotonic()
     with pytest.raises(Conflict):
         ledger.decide(decision)
+    assert time.monotonic() - before >= 0.2
     assert other.state().sequence >= 2, "it was tried again until the time was over"
+
+
+def test_who_comes_too_late_waits_a_random_time_that_grows(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen who all came too late must not come at the same moment again."""
+    waits: list[tuple[float, float]] = []
+    monkeypatch.setattr(ledger_module.random, "uniform", lambda low, high: waits.append((low, high)) or 0.0)
+    ledger, other = make(heads=None), make(heads=None)
+
+    def decision(state: State) -> tuple[Payload, str]:
+        if len(waits) < 7:
+            other.append(note(), reason="always faster", expect=state.sequence)
+        return note(), ""
+
+    ledger.decide(decision)
+    assert waits == [(0, 0.01), (0, 0.02), (0, 0.04), (0, 0.08), (0, 0.16), (0, 0.16), (0, 0.16)]
 
 
 def test_an_event_that_no_state_can_be_made_of_is_never_written(make: Make, store: Store) -> None:
@@ -219,7 +247,10 @@ def test_unsigned_events_are_refused_where_signatures_are_required(make: Make) -
     assert broken.value.found == "event 1: unsigned"
     assert broken.value.where == "ledger/flight-delay/production"
     assert "mlops ledger verify" in broken.value.remedy
-    assert "signed" in broken.value.expected
+    assert (
+        broken.value.expected
+        == "every event as it was written, in order, and signed where signatures are required"
+    )
 
 
 def test_foreign_events_are_refused(make: Make) -> None:
@@ -478,7 +509,9 @@ def test_a_second_place_that_is_down_stops_nobody(
     assert ledger.state().head == event.hash
     assert "the signed head was not written" in caplog.text
     assert "the signed head cannot be read" in caplog.text
-    assert [(each.sequence, each.problem) for each in ledger.verify()] == [(1, "head")]
+    found = ledger.verify()
+    assert [(each.sequence, each.problem) for each in found] == [(1, "head")]
+    assert found[0].sentence == "the signed head cannot be read: the tracking server is down"
     make().append(note(), reason="it is up again", expect=1)
     assert make().verify() == []
 
@@ -496,7 +529,7 @@ def test_a_shortened_ledger_is_refused_and_found(make: Make, store: Store) -> No
         assert (broken.value.finding.sequence, broken.value.finding.problem) == (4, "shortened")
     found = ledger.verify()
     assert [(each.sequence, each.problem) for each in found] == [(3, "shortened")]
-    assert "event 4 was there" in found[0].sentence
+    assert found[0].sentence == "it ends at event 2, and its signed head shows that event 4 was there"
 
 
 def test_a_ledger_removed_whole_is_found(make: Make, store: Store) -> None:
@@ -518,7 +551,9 @@ def test_a_last_event_that_was_replaced_by_one_of_the_same_signer_is_found(make:
     with pytest.raises(BrokenLedger, match="event 2 is not the one that the signed head names") as broken:
         ledger.state()
     assert (broken.value.finding.sequence, broken.value.finding.problem) == (2, "altered")
-    assert [(each.sequence, each.problem) for each in ledger.verify()] == [(2, "altered")]
+    found = ledger.verify()
+    assert [(each.sequence, each.problem) for each in found] == [(2, "altered")]
+    assert found[0].sentence == "event 2 is not the one that the signed head names"
 
 
 def test_a_head_that_lags_is_no_harm(make: Make, heads: StoreHeads) -> None:
@@ -577,7 +612,8 @@ def test_an_absent_head_is_said(make: Make, store: Store, tmp_path: Path) -> Non
     assert other.state().sequence == 1
     found = other.verify()
     assert [(each.sequence, each.problem) for each in found] == [(1, "head")]
-    assert "there is no signed head" in found[0].sentence
+    absent = "there is no signed head: the first append was interrupted, or somebody removed it"
+    assert found[0].sentence == absent
 
 
 # What answers mean when the store is not sure
