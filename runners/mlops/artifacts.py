@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from mlops.canonical import canonical_json, digest_bytes, digest_file, digest_tree
 from mlops.errors import InfrastructureError, UserError
 from mlops.store import Store
+from mlops.store.translating import translated
 from mlops.telemetry import crossing
 
 _WHOLE_BYTES = 8 << 20
@@ -62,14 +63,14 @@ def fetch_folder(store: Store, digest: str, into: Path) -> Path:
     if into.is_dir() and digest_tree(into) == digest:
         return into
     entries = _tree(store, digest)
-    into.parent.mkdir(parents=True, exist_ok=True)
     draft = into.with_name(f".{into.name}.{uuid.uuid4().hex}")
-    draft.mkdir()
     try:
-        for name, blob in entries.items():
-            _fetch_file(store, blob, draft / name)
-        crossing("artifacts.before-rename")
-        _replace(draft, into)
+        with translated(str(into), "", "write the folder"):
+            draft.mkdir(parents=True)
+            for name, blob in entries.items():
+                _fetch_file(store, blob, draft / name)
+            crossing("artifacts.before-rename")
+            _replace(draft, into)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return into

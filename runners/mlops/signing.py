@@ -134,10 +134,19 @@ def load_or_create_key(path: Path) -> Signer:
     The file is readable by its owner only (0600); one that others may read is refused.
 
     Raises:
-        UserError: the file is not such a key, or others may read it.
+        UserError: the file is not such a key, others may read it, or it cannot be written.
     """
-    if not path.exists():
-        _create_key(path)
+    try:
+        if not path.exists():
+            _create_key(path)
+    except OSError as error:
+        raise UserError(
+            "the signing key cannot be made",
+            expected="a folder that may be written to, with some space left",
+            found=str(error),
+            remedy=f"check the permissions of {path.parent} and the free space, then run the same command again",
+            where=str(path),
+        ) from error
     if path.stat().st_mode & 0o077:
         raise UserError(
             "others may read the signing key",

@@ -147,6 +147,23 @@ def make(store: Store, signer: Signer, heads: StoreHeads) -> Callable[..., Ledge
     return ledger
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB, made of memory."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=64", "tmpfs", str(disk)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(
+            f"NOT TESTED: a full disk, because mounting is not permitted here ({done.stderr.strip()})"
+        )
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
 def start(what: str, settings: dict[str, Any], **variables: str) -> subprocess.Popen[str]:
     """Start one of the processes in ``processes_of_tests``; the caller waits for it or ends it."""
     return subprocess.Popen(

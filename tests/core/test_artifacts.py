@@ -15,7 +15,7 @@ from tests.core.conftest import Place, environment
 
 from mlops.artifacts import Corrupted, fetch_folder, keep_folder
 from mlops.canonical import canonical_json, digest_bytes, digest_tree
-from mlops.errors import UserError
+from mlops.errors import InfrastructureError, UserError
 from mlops.store import Store, open_store
 
 LARGE = (8 << 20) + 1
@@ -203,6 +203,21 @@ def test_killed_at(store: Store, folder: Path, tmp_path: Path, point: str) -> No
     assert not (tmp_path / "back").exists()
     digest = keep_folder(store, folder)
     assert contents(fetch_folder(store, digest, tmp_path / "back")) == contents(folder)
+
+
+def test_a_full_disk_says_so_and_leaves_nothing(store: Store, folder: Path, small_disk: Path) -> None:
+    (folder / "large").write_bytes(b"x" * (1 << 20))
+    digest = keep_folder(store, folder)
+    with pytest.raises(InfrastructureError, match="the disk is full"):
+        fetch_folder(store, digest, small_disk / "back")
+    assert list(small_disk.iterdir()) == []
+    for number in range(100_000):
+        try:
+            (small_disk / f"{number}").touch()
+        except OSError:
+            break
+    with pytest.raises(InfrastructureError, match="the disk is full"):
+        fetch_folder(store, digest, small_disk / "back")
 
 
 names = st.from_regex(r"[a-z]{1,4}(/[a-z]{1,4}){0,2}", fullmatch=True)

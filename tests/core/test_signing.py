@@ -144,6 +144,13 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
     assert "chmod 600" in refused.value.remedy
 
 
+def test_a_key_that_cannot_be_written_is_the_users_to_correct(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match="signing key cannot be made") as refused:
+        load_or_create_key(tmp_path / "file" / "key")
+    assert "permissions" in refused.value.remedy
+
+
 def other_kind_of_key() -> bytes:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat

@@ -128,6 +128,4 @@ def _bad_url(url: str) -> UserError:
 def _unopened(error: Exception, url: str) -> MlopsError:
     if isinstance(error, FileExistsError | NotADirectoryError):
         return _bad_url(url)
-    if isinstance(error, OSError) and error.errno is not None:
-        error = OSError(f"{error.strerror} (os error {error.errno})")
     return translation(error, url, "", "open")

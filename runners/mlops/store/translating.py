@@ -34,12 +34,13 @@ def translation(error: Exception, url: str, path: str, action: str) -> MlopsErro
     """Choose the error for what the storage library says."""
     from obstore import exceptions
 
-    text = str(error)
+    code = error.errno if isinstance(error, OSError) else None
+    text = str(error) if code is None else f"{error} (os error {code})"
     first_line = text.partition("\n")[0][:400]
     where = f"{url.rstrip('/')}/{path}"
     if any(mark in text for mark in _FULL):
         return InfrastructureError(
-            f"the disk behind the store is full: could not {action}",
+            f"the disk is full: could not {action}",
             expected="free space",
             found=first_line,
             remedy=f"free some space under {url} (or raise the quota), then run the same command again",
