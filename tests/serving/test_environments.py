@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,14 @@ class TestRun:
             environments.run(installed, self.command(tmp_path, arguments))
         assert says in failure.value.found
 
+    @pytest.fixture
+    def unhandled(self) -> Iterator[None]:
+        """No handler of the test run's own (coverage has one) for the word to stop."""
+        former = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        yield
+        signal.signal(signal.SIGTERM, former)
+
+    @pytest.mark.usefixtures("unhandled")
     def test_a_word_to_stop_ends_the_whole_group(
         self, environments: UvEnvironments, installed: Installed, tmp_path: Path
     ) -> None:

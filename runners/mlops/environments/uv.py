@@ -128,8 +128,9 @@ class UvEnvironments:
             # The runner's own interpreter is certainly there; its virtual environment must not be the base.
             return Path(getattr(sys, "_base_executable", sys.executable))
         ended = self._uv(["python", "find", *_ANY_PYTHON, version], self._home / "envs" / "python.log")
-        if ended.code == 0 and ended.tail:
-            return Path(ended.tail.splitlines()[-1])
+        paths = [Path(line) for line in ended.tail.splitlines() if line.startswith("/")]
+        if ended.code == 0 and paths:
+            return paths[-1]
         listed = self._uv(
             ["python", "list", "--only-installed", "--offline"], self._home / "envs" / "python.log"
         )
@@ -188,7 +189,7 @@ class UvEnvironments:
         )
 
 
-_ANY_PYTHON = ("--quiet", "--system", "--no-project", "--no-python-downloads")
+_ANY_PYTHON = ("--system", "--no-project", "--no-python-downloads")
 
 
 @dataclass(frozen=True, slots=True)
