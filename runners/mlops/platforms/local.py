@@ -17,7 +17,7 @@ from mlops.platforms.envoy_configuration import COMMON_BOUNDS_MS, MILLION, runti
 from mlops.platforms.local_state import Instance, LocalState, LocalStateFile
 from mlops.platforms.port import LANES, Deployment, Observation, Phase, Readiness, Split
 from mlops.platforms.servers import Launch, Servers
-from mlops.processes import free_port
+from mlops.processes import free_port, read_record, write_record
 
 _SPLIT = "mlops.split"
 """Runtime key that says in words what the numeric keys do, changed in the same step."""
@@ -219,13 +219,14 @@ class LocalPlatform:
             time.sleep(0.02)
 
     def _port(self) -> int:
-        file = self._home / "port"
         if self._asked_port:
             return self._asked_port
-        if not file.exists():
-            self._home.mkdir(parents=True, exist_ok=True)
-            file.write_text(str(free_port()))
-        return int(file.read_text())
+        file = self._home / "port.json"
+        kept = read_record(file)
+        if kept is None:
+            kept = {"port": free_port()}
+            write_record(file, kept)
+        return int(kept["port"])
 
 
 def _observation(instance: Instance, start: Start, seen: Statistics) -> Observation:
