@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from mlops.errors import UserError
 from mlops.pipeline.results import Answer, Check
 from mlops.serving.launch import ScoreJob
 from mlops.stages.answers import not_finite, read_answers, unequal
@@ -186,9 +187,19 @@ class Behaviours:
 
 
 def sample_of(holdout: pa.Table, features: Sequence[str]) -> tuple[pa.Table, tuple[int, ...]]:
-    """Return up to 210 rows of the holdout, evenly spread, features only, and their positions."""
+    """Return up to 210 rows of the holdout, evenly spread, features only, and their positions.
+
+    UserError when the holdout lacks a feature.
+    """
     import numpy as np
 
+    if missing := [name for name in features if name not in holdout.column_names]:
+        raise UserError(
+            "The candidate needs columns that the holdout does not have",
+            expected=f"the columns {', '.join(missing)}",
+            found=", ".join(holdout.column_names),
+            remedy="add them to the holdout, or train without them",
+        )
     count = min(SAMPLE_ROWS, holdout.num_rows)
     positions = tuple(int(each) for each in np.linspace(0, holdout.num_rows - 1, count).round())
     return holdout.select(list(features)).take(list(positions)), positions
