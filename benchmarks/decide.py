@@ -10,14 +10,13 @@ the hour even after that. Seeds are fixed. Prints a table and writes build/bench
 
 from __future__ import annotations
 
-import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import numpy as np
+from figures import Figure, publish
 
 from mlops.decide.canary import Interval, Settings, State, Verdict, judge, update
 
@@ -26,6 +25,18 @@ SETTINGS = Settings()
 BASES = (0.005, 0.0005)
 PER_MINUTE = (100, 1000)
 FACTORS = (1.0, 2.0, 3.0, 5.0, 20.0)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a factor at 0.5 % errors and 1,000 requests a minute."""
+
+    percent: float | None = None
+    minutes: float | None = None
+    requests: float | None = None
+
+
+ASKED = {2.0: Asked(percent=99, minutes=35), 5.0: Asked(percent=100, minutes=4, requests=400)}
 
 
 @dataclass(frozen=True)
@@ -94,54 +105,31 @@ def measure(cell: Cell, repetitions: int) -> Row:
     )
 
 
-def figures(row: Row) -> list[dict[str, object]]:
-    """Return the figures of one row in the form of all benchmarks."""
+def figures(row: Row) -> list[Figure]:
+    """Return the figures of one row, with what was asked of them."""
     cell = row.cell
     at = f"base {cell.base:.2%}, {cell.per_minute}/min, x{cell.factor:g}"
-    entries: list[dict[str, object]] = []
-
-    def add(what: str, value: float | None, unit: str, bar: str = "", holds: bool | None = None) -> None:
-        entries.append({"name": f"{what}: {at}", "value": value, "unit": unit, "bar": bar, "holds": holds})
-
     if cell.factor == 1.0:
-        add(
-            "false rollback",
-            row.rolled_back_percent,
-            "%",
-            "<= 1",
-            row.rolled_back_percent <= 100 * SETTINGS.alpha,
-        )
-        add("healthy promoted", row.promoted_percent, "%")
-        add("median candidate requests to promotion", row.promotion_requests, "requests")
-        return entries
-    large = cell.base == 0.005 and cell.per_minute == 1000
-    found = {2.0: 99.0, 5.0: 100.0}.get(cell.factor) if large else None
-    add(
-        "detected",
-        row.rolled_back_percent,
-        "%",
-        f">= {found:g}" if found else "",
-        None if found is None else row.rolled_back_percent >= found,
+        healthy = [
+            Figure(f"false rollback: {at}", row.rolled_back_percent, "%", 100 * SETTINGS.alpha, "<="),
+            Figure(f"healthy promoted: {at}", row.promoted_percent, "%"),
+        ]
+        return [*healthy, *_median("promotion", row.promotion_requests, "requests", at)]
+    asked = ASKED.get(cell.factor, Asked()) if (cell.base, cell.per_minute) == (0.005, 1000) else Asked()
+    detected = row.rolled_back_percent
+    return [
+        Figure(f"detected: {at}", detected, "%", asked.percent, ">=" if asked.percent else ""),
+        *_median("rollback", row.rollback_requests, "requests", at, asked.requests),
+        *_median("rollback", row.rollback_minutes, "min", at, asked.minutes),
+        Figure(f"wrongly promoted: {at}", row.promoted_percent, "%", 100 * SETTINGS.beta, "<="),
+    ]
+
+
+def _median(what: str, value: float | None, unit: str, at: str, bar: float | None = None) -> list[Figure]:
+    name = (
+        f"median candidate {unit} to {what}: {at}" if unit == "requests" else f"median time to {what}: {at}"
     )
-    requests = 400 if large and cell.factor == 5.0 else None
-    add(
-        "median candidate requests to rollback",
-        row.rollback_requests,
-        "requests",
-        f"<= {requests}" if requests else "",
-        None if requests is None or row.rollback_requests is None else row.rollback_requests <= requests,
-    )
-    minutes = {2.0: 35, 5.0: 4}.get(cell.factor) if large else None
-    add(
-        "median minutes to rollback",
-        row.rollback_minutes,
-        "min",
-        f"<= {minutes}" if minutes else "",
-        None if minutes is None or row.rollback_minutes is None else row.rollback_minutes <= minutes,
-    )
-    bar = 100 * SETTINGS.beta
-    add("wrongly promoted", row.promoted_percent, "%", f"<= {bar:g}", row.promoted_percent <= bar)
-    return entries
+    return [] if value is None else [Figure(name, value, unit, bar, "<=" if bar else "")]
 
 
 def main() -> None:
@@ -163,10 +151,8 @@ def main() -> None:
         print(f"{cell.base:>6.2%} {cell.per_minute:>8} {'x' + format(cell.factor, 'g'):>6}", end="")
         print(f" {row.rolled_back_percent:>14.1f} {minutes:>11} {back:>9}", end="")
         print(f" {row.promoted_percent:>11.1f} {promotion:>9}")
-    target = Path(__file__).resolve().parent.parent / "build" / "bench" / "decide.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps([entry for row in rows for entry in figures(row)], indent=1) + "\n")
-    print(f"written: {target}")
+    print()
+    publish("decide", [figure for row in rows for figure in figures(row)])
 
 
 if __name__ == "__main__":

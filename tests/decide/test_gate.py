@@ -163,6 +163,7 @@ def test_a_holdout_is_spent_when_its_intervals_are_twice_as_wide() -> None:
     assert not spent(1, 0.4)
 
 
+@pytest.mark.slow
 def test_equal_models_are_hardly_ever_called_better_over_all_uses_of_a_holdout() -> None:
     """Twenty equal candidates in a row on one holdout, 300 holdouts: any "better" at all in at most alpha = 10 %."""
     random = np.random.default_rng(8)
@@ -178,6 +179,7 @@ def test_equal_models_are_hardly_ever_called_better_over_all_uses_of_a_holdout()
     assert any_better <= 30
 
 
+@pytest.mark.slow
 def test_without_the_budget_equal_models_would_be_called_better_too_often() -> None:
     """The control of the test above: at a constant level most holdouts call one of twenty equal models better."""
     random = np.random.default_rng(8)
@@ -232,6 +234,7 @@ def test_no_slices_no_results() -> None:
     assert compare_slices("auc", TRUTH, BAD, GOOD, []) == ()
 
 
+@pytest.mark.slow
 def test_many_healthy_slices_raise_no_alarm() -> None:
     """Forty slices of an equal model: without correction about one in twenty would be called worse now and then."""
     alarms = 0

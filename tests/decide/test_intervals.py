@@ -285,6 +285,7 @@ COVERAGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "n"), COVERAGE)
 def test_an_interval_covers_as_often_as_it_says(name: str, n: int) -> None:
     """300 samples; the share of intervals with the true difference lies in the 99.9 % band around 95 %."""

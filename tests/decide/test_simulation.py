@@ -9,6 +9,8 @@ import pytest
 
 from mlops.decide.canary import Interval, Settings, State, Verdict, judge, update
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings()
 ROLLOUTS = 150
 
