@@ -8,6 +8,7 @@ import pytest
 from tests.stages.lab import commit, make_repo
 
 from mlops.contract.loading import load_contract
+from mlops.errors import UserError
 from mlops.stages.repo import Repo, data_digest
 
 
@@ -111,3 +112,9 @@ def test_the_rows_digest_knows_how_the_holdout_is_cut(folder: Path) -> None:
     (folder / "mlops.yaml").write_text(text.replace("  id: row", "  id: row\n  holdout_fraction: 0.3"))
     digests = {data_digest(contract, folder) for contract in (given, cut, load_contract(folder))}
     assert len(digests) == 3
+
+
+def test_rows_that_are_not_there_are_the_users_to_bring(folder: Path) -> None:
+    (folder / "data" / "train.parquet").unlink()
+    with pytest.raises(UserError, match=r"train\.parquet"):
+        data_digest(load_contract(folder), folder)

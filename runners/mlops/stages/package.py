@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops.canonical import digest_file, digest_json
+from mlops.canonical import digest_json
 from mlops.environments.port import Installed
 from mlops.pipeline.results import Answer, Check, StageResult, status_of
 from mlops.pipeline.stage import Context, Forever, Validity
 from mlops.release import Release
 from mlops.stages import packaging
 from mlops.stages.packaging import Described
+from mlops.stages.repo import rows_digest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +40,7 @@ class Package:
             "columns": digest_json(
                 data.model_dump(include={"id", "ignore", "time", "holdout_fraction", "entity"})
             ),
-            "golden": digest_file(source),
+            "golden": rows_digest(source),
         }
 
     def validity(self, context: Context, result: StageResult) -> Validity:  # noqa: ARG002 - the port's signature

@@ -100,12 +100,20 @@ class Repo:
         return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else ""
 
 
+def rows_digest(path: Path) -> str:
+    """Return the SHA-256 of a data file; UserError when it is not there."""
+    from mlops.tables.files import present
+
+    present(path)
+    return digest_file(path)
+
+
 def data_digest(contract: Contract, workspace: Path) -> str:
     """Return one digest of the rows that training may see: the file's, and how the holdout is cut from it."""
     cut = None
     if contract.data.holdout is None:
         cut = contract.data.model_dump(include={"holdout_fraction", "time", "id", "entity"})
-    return digest_json({"file": digest_file(workspace / contract.data.train), "cut": cut})
+    return digest_json({"file": rows_digest(workspace / contract.data.train), "cut": cut})
 
 
 def _walk(workspace: Path) -> Iterator[str]:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from mlops.canonical import digest_file, digest_json
+from mlops.canonical import digest_json
 from mlops.environments.port import Command, Completed
 from mlops.errors import InfrastructureError, UserError
 from mlops.pipeline.results import Answer, Check, StageResult, Status, status_of
 from mlops.pipeline.stage import Context, Forever, Validity
-from mlops.stages.repo import Repo
+from mlops.stages.repo import Repo, rows_digest
 from mlops.stages.training import last_line
 
 LOG = "tests.log"
@@ -41,7 +41,7 @@ class Test:
         return {
             "code": Repo(context.workspace).digest(contract),
             "environment": locked.digest,
-            "data": digest_json([digest_file(context.workspace / name) for name in named if name]),
+            "data": digest_json([rows_digest(context.workspace / name) for name in named if name]),
             "contract": digest_json(contract.test.model_dump(exclude={"timeout"})),
         }
 
