@@ -63,7 +63,7 @@ class Profile(BaseModel):
         default="local", description="Rollout platform, by its name among the entry points."
     )
     required_stages: tuple[str, ...] = Field(
-        default=("validate", "test", "train", "package", "evaluate", "benchmark", "register"),
+        default=("validate", "train", "package", "evaluate", "benchmark", "register"),
         description="Stages that must have passed before a release; a skipped one refuses it.",
     )
     traffic_rate: Annotated[float, Field(ge=0)] = Field(

@@ -69,7 +69,6 @@ data:
 target: label
 train: python train.py
 metric: {{name: auc, margin: 0.02}}
-test: {{required: false}}
 benchmark: {{seconds: 1, rounds: 2}}
 rollout: {rollout}
 """

@@ -84,16 +84,16 @@ def test_good_tests_pass_and_leave_nothing_in_the_repo(tested: Lab) -> None:
 
 
 @pytest.mark.parametrize("files", [{}, {"tests/conftest.py": ""}])
-def test_a_repo_without_tests_is_refused(tested: Lab, files: dict[str, str]) -> None:
+def test_a_repo_without_tests_is_refused_where_they_are_required(tested: Lab, files: dict[str, str]) -> None:
+    command(tested, "{required: true}")
     for name, text in files.items():
         tested.write(name, text)
     with pytest.raises(UserError, match="no tests") as caught:
         tested.run(Test())
-    assert "test.required: false" in caught.value.remedy
+    assert "test.required: true" in caught.value.remedy
 
 
 def test_a_repo_that_need_not_have_tests_goes_on_visibly(tested: Lab) -> None:
-    command(tested, "{required: false}")
     result = tested.run(Test())
     assert result.status is Status.SKIPPED
     assert "no tests" in result.summary

@@ -141,7 +141,10 @@ class Test(Section):
     __test__ = False  # not a test class for pytest
 
     command: Text = Field(default="python -m pytest tests", description="Command that runs the repo's tests.")
-    required: Switch = Field(default=True, description="Whether a repo without tests is refused.")
+    required: Switch = Field(
+        default=False,
+        description="Whether a repo without tests is refused; else the stage is skipped, which a profile may refuse.",
+    )
     timeout: Seconds = Field(default=900, description="Seconds after which the tests are stopped.")
 
 

@@ -52,7 +52,7 @@ class Test:
     def run(self, context: Context) -> StageResult:
         """Run the tests; a failed one fails the gate, and tests that cannot be run are the user's to repair.
 
-        A repo without tests is refused; with ``test.required: false`` in the contract the stage is skipped.
+        A repo without tests has the stage skipped, visibly; ``test.required: true`` in the contract refuses it.
         """
         arguments = with_report(context.contract.test.command, context.output / REPORT)
         completed = _run(context, arguments)
@@ -103,13 +103,13 @@ class Test:
             return StageResult(
                 stage=self.name,
                 status=Status.SKIPPED,
-                summary="the repo has no tests, and the contract does not require any",
+                summary="the repo has no tests, and its contract does not require any",
             )
         raise UserError(
             "The repo has no tests",
             expected="at least one test",
             found=f"none by `{context.contract.test.command}`",
-            remedy="Write tests/test_features.py; `test.required: false` in mlops.yaml goes on without.",
+            remedy="Write tests/test_features.py; without `test.required: true` in mlops.yaml the stage is skipped.",
             where="tests",
         )
 
