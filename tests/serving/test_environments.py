@@ -15,6 +15,7 @@ import pytest
 from mlops.environments import requirements
 from mlops.environments.port import Command, Installed, Locked
 from mlops.environments.uv import UvEnvironments
+from mlops.environments.variables import minimal
 from mlops.errors import InfrastructureError, Interrupted, UserError
 
 PINNED_SIX = (
@@ -214,6 +215,9 @@ class TestRun:
         assert completed.code == 0
         assert lines == [str(installed.python.parent.parent), "['MINE', 'OMP_NUM_THREADS']"]
         assert (tmp_path / "log").read_text().splitlines() == lines
+        assert minimal(installed.python)["OMP_WAIT_POLICY"] == "PASSIVE"
+        monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+        assert minimal(installed.python)["OMP_WAIT_POLICY"] == "ACTIVE"
 
     def test_a_failure_and_a_time_limit_are_told_apart(
         self, environments: UvEnvironments, installed: Installed, tmp_path: Path
