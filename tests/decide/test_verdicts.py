@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -344,3 +346,10 @@ def test_evidence_in_words() -> None:
     assert "evidence 1.2e+02, 100 was needed" in worse(case, math.log(123))
     assert "evidence over a million, 100" in worse(case, math.log(1e6) + 1e-9)
     assert "evidence 1e+06" in worse(case, math.log(1e6) - 1e-6)
+
+
+def test_the_judge_is_imported_without_numeric_libraries() -> None:
+    """`mlops rollout advance` and `mlops status` import it, and must start at once."""
+    code = "import mlops.decide.canary, sys; print({'numpy', 'scipy', 'pandas'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
