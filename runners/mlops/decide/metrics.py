@@ -192,29 +192,52 @@ def _root(means: Floats) -> Floats:
     return np.sqrt(np.maximum(means[..., 0], 0.0))
 
 
-def _made(
-    name: str,
-    rows: Callable[[Truth, Scored], Floats],
-    value: Callable[[Floats], Floats] = _first,
-    *,
-    better: str = "lower",
-    task: str = "classification",
-    **traits: bool,
-) -> Metric:
-    return Metric(name=name, higher_is_better=better == "higher", task=task, rows=rows, value=value, **traits)
-
-
 METRICS = {
     metric.name: metric
     for metric in (
         Metric(
             name="auc", higher_is_better=True, task="classification", unit_interval=True, needs_scores=True
         ),
-        _made("log_loss", _log_loss_rows, needs_scores=True, additive=True),
-        _made("brier", _brier_rows, unit_interval=True, needs_scores=True, additive=True),
-        _made("accuracy", _accuracy_rows, better="higher", unit_interval=True, additive=True),
-        _made("f1", _f1_rows, _f1_value, better="higher", unit_interval=True, discrete=True),
-        _made("mae", _mae_rows, task="regression", additive=True),
-        _made("rmse", _rmse_rows, _root, task="regression"),
+        Metric(
+            name="log_loss",
+            higher_is_better=False,
+            task="classification",
+            needs_scores=True,
+            additive=True,
+            rows=_log_loss_rows,
+            value=_first,
+        ),
+        Metric(
+            name="brier",
+            higher_is_better=False,
+            task="classification",
+            unit_interval=True,
+            needs_scores=True,
+            additive=True,
+            rows=_brier_rows,
+            value=_first,
+        ),
+        Metric(
+            name="accuracy",
+            higher_is_better=True,
+            task="classification",
+            unit_interval=True,
+            additive=True,
+            rows=_accuracy_rows,
+            value=_first,
+        ),
+        Metric(
+            name="f1",
+            higher_is_better=True,
+            task="classification",
+            unit_interval=True,
+            discrete=True,
+            rows=_f1_rows,
+            value=_f1_value,
+        ),
+        Metric(
+            name="mae", higher_is_better=False, task="regression", additive=True, rows=_mae_rows, value=_first
+        ),
+        Metric(name="rmse", higher_is_better=False, task="regression", rows=_rmse_rows, value=_root),
     )
 }
