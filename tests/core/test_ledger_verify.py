@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.core.ledgers import Make, path
 
 from mlops.canonical import canonical_json
 from mlops.ledger import BrokenLedger, Ledger
@@ -16,12 +16,7 @@ from mlops.ledger.form import EVENT_TYPE, seal
 from mlops.signing import Signer
 from mlops.store import Store
 
-Make = Callable[..., Ledger]
 EVENTS = 6
-
-
-def path(sequence: int) -> str:
-    return f"ledger/flight-delay/production/{sequence:010d}.json"
 
 
 @pytest.fixture(params=["signed", "unsigned"])

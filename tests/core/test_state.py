@@ -1,73 +1,23 @@
-"""The fold: what each kind of event does to the state, and what holds for every sequence of events."""
+"""The fold: what each kind of event does to the state."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import FrozenInstanceError, replace
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from tests.core.histories import after, back, event, promoted, release, started
 
-from mlops.canonical import canonical_json
 from mlops.ledger.events import (
     KINDS,
-    Event,
     HoldoutUsed,
     Noted,
     Payload,
-    Promoted,
     Registered,
     Retired,
-    RolledBack,
-    RolloutStarted,
     WeightSet,
     payload_of,
 )
-from mlops.ledger.state import GENESIS, Placement, State, fold
-
-
-def release(name: str) -> dict[str, Any]:
-    return {"digest": name, "model": "m", "version": "1"}
-
-
-def event(sequence: int, payload: Payload) -> Event:
-    return Event(
-        sequence=sequence,
-        id=f"id-{sequence}",
-        at=f"2030-01-01T00:00:{sequence % 60:02d}.000000+00:00",
-        actor="ada",
-        reason="because",
-        build="",
-        commit="",
-        previous=GENESIS,
-        kind=payload.kind,
-        data=payload.as_record(),
-        hash=f"{sequence:064x}",
-    )
-
-
-def after(*payloads: Payload, state: State | None = None) -> State:
-    """Fold the payloads as the events 1, 2, 3 ..."""
-    state = state or State()
-    return fold(state, [event(number, each) for number, each in enumerate(payloads, state.sequence + 1)])
-
-
-def started(rollout: str, name: str, lane: str, **settings: Any) -> RolloutStarted:
-    return RolloutStarted(
-        rollout=rollout, release=release(name), lane=lane, strategy="canary", settings=settings
-    )
-
-
-def promoted(rollout: str) -> Promoted:
-    return Promoted(rollout=rollout, verdict="PROMOTE")
-
-
-def back(rollout: str, name: str, to: str) -> RolledBack:
-    return RolledBack(rollout=rollout, release=name, to=to, cause="person")
+from mlops.ledger.state import Placement, State, fold
 
 
 def at(sequence: int) -> str:
@@ -313,132 +263,3 @@ def test_kinds_are_words_of_their_own() -> None:
         "weight-set",
     ]
     assert all(payload.kind == kind for kind, payload in KINDS.items())
-
-
-# Properties of every sequence of events
-
-lanes = st.sampled_from(["blue", "green", "red"])
-rollouts = st.sampled_from(["r1", "r2", "r3"])
-digests = st.sampled_from(["A", "B", "C"])
-shares = st.floats(0, 1, allow_nan=False)
-numbers = st.dictionaries(st.text(max_size=4), st.floats(allow_nan=False, allow_infinity=False), max_size=2)
-
-payloads: st.SearchStrategy[Payload] = st.one_of(
-    st.builds(Registered, release=digests.map(release)),
-    st.builds(
-        HoldoutUsed,
-        candidate=digests,
-        holdout=digests,
-        alpha=shares,
-        verdict=st.text(max_size=3),
-        numbers=numbers,
-    ),
-    st.builds(
-        RolloutStarted,
-        rollout=rollouts,
-        release=digests.map(release),
-        lane=lanes,
-        strategy=st.just("canary"),
-        settings=st.fixed_dictionaries(
-            {}, optional={"replicas": st.integers(1, 9), "rollback_window": st.integers(0, 99)}
-        ),
-    ),
-    st.builds(
-        WeightSet,
-        rollout=rollouts,
-        step=st.integers(0, 3),
-        weight=shares,
-        verdict=st.just("PROMOTE"),
-        evidence=numbers,
-    ),
-    st.builds(Promoted, rollout=rollouts, verdict=st.just("PROMOTE"), evidence=numbers),
-    st.builds(
-        RolledBack,
-        rollout=st.one_of(st.just(""), rollouts),
-        release=digests,
-        to=st.one_of(st.just(""), digests),
-        cause=st.just("judge"),
-    ),
-    st.builds(Retired, lane=lanes, release=digests),
-    st.builds(Noted, subject=st.text(max_size=5), numbers=numbers),
-)
-histories = st.lists(payloads, max_size=25).map(
-    lambda chosen: [event(number, each) for number, each in enumerate(chosen, 1)]
-)
-
-
-def through_json(value: Any) -> Any:
-    return json.loads(canonical_json(value))
-
-
-@given(histories, st.integers(0, 25))
-@settings(max_examples=300, deadline=None)
-def test_a_snapshot_and_the_rest_give_the_state_of_all(history: list[Event], cut: int) -> None:
-    snapshot = State.from_record(through_json(fold(State(), history[:cut]).as_record()))
-    assert fold(snapshot, history[cut:]) == fold(State(), history)
-
-
-@given(histories)
-@settings(max_examples=300, deadline=None)
-def test_a_lane_has_one_tenant_at_most_and_none_is_lost(history: list[Event]) -> None:
-    state = State()
-    for each in history:
-        before, state = state, fold(state, [each])
-        tenants = [
-            state.serving,
-            state.warm,
-            state.rollout.candidate if state.rollout else None,
-            *state.draining,
-        ]
-        occupied = [tenant.lane for tenant in tenants if tenant is not None]
-        assert len(occupied) == len(set(occupied))
-        was = _lanes(before)
-        gone = was - set(occupied)
-        assert not gone or each.kind == "retired", "a lane in use is only given up by retiring it"
-
-
-def _lanes(state: State) -> set[str]:
-    tenants = [state.serving, state.warm, state.rollout.candidate if state.rollout else None, *state.draining]
-    return {tenant.lane for tenant in tenants if tenant is not None}
-
-
-@given(histories)
-@settings(max_examples=200, deadline=None)
-def test_weights_add_up_to_one_when_something_serves(history: list[Event]) -> None:
-    state = fold(State(), history)
-    weights = state.weights()
-    assert all(0 <= weight <= 1 for weight in weights.values())
-    if state.serving is not None:
-        assert sum(weights.values()) == pytest.approx(1)
-
-
-@given(histories, payloads)
-@settings(max_examples=300, deadline=None)
-def test_events_of_other_rollouts_are_ignored(history: list[Event], payload: Payload) -> None:
-    if not isinstance(payload, WeightSet | Promoted | RolledBack):
-        return
-    state = fold(State(), history)
-    foreign = event(len(history) + 1, replace(payload, rollout="another"))
-    assert fold(state, [foreign]) == replace(state, sequence=foreign.sequence, head=foreign.hash)
-
-
-@given(histories)
-@settings(max_examples=100, deadline=None)
-def test_folding_is_pure(history: list[Event]) -> None:
-    copy = deepcopy(history)
-    first = fold(State(), history)
-    assert first == fold(State(), history)
-    assert history == copy
-
-
-@given(payloads)
-def test_a_payload_comes_back_from_json(payload: Payload) -> None:
-    record: Mapping[str, Any] = through_json(payload.as_record())
-    assert payload_of(payload.kind, record) == payload
-    assert event(1, payload).payload == payload
-
-
-@given(histories)
-def test_a_state_comes_back_from_json(history: list[Event]) -> None:
-    state = fold(State(), history)
-    assert State.from_record(through_json(state.as_record())) == state
