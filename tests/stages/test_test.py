@@ -178,3 +178,9 @@ def test_the_cache_key_follows_code_data_and_lock(tested: Lab) -> None:
     command(tested, "{command: pytest}")
     assert tested.inputs(Test())["contract"] != before["contract"]
     assert isinstance(Test().validity(tested.context("test"), None), Forever)  # type: ignore[arg-type]
+
+
+def test_a_repo_without_tests_needs_no_pytest(tested: Lab) -> None:
+    result = tested.run(Test())
+    assert result.status is Status.SKIPPED
+    assert not any("preparing" in sentence for sentence in tested.said)

@@ -54,7 +54,11 @@ class Test:
 
         A repo without tests has the stage skipped, visibly; ``test.required: true`` in the contract refuses it.
         """
-        arguments = with_report(context.contract.test.command, context.output / REPORT)
+        settings = context.contract.test
+        if "command" not in settings.model_fields_set and not (context.workspace / "tests").is_dir():
+            # Nobody asked for tests and there are none: pytest need not be installed to say so.
+            return self._without_tests(context)
+        arguments = with_report(settings.command, context.output / REPORT)
         completed = _run(context, arguments)
         log = context.output / LOG
         if arguments is None:
