@@ -286,6 +286,14 @@ def test_a_metric_that_the_answers_do_not_allow_is_said(fresh: Rig) -> None:
         Evaluate().run(fresh.context("good"))
 
 
+def test_rows_without_truth_are_the_users_to_leave_out(fresh: Rig) -> None:
+    holdout = rows(3000, seed=2).astype({"label": "Int64"})
+    holdout.loc[:2, "label"] = None
+    fresh.write(rows(4000, seed=1), holdout)
+    with pytest.raises(UserError, match="3 holdout rows have no `label`"):
+        Evaluate().run(fresh.context("good"))
+
+
 def test_inputs_name_what_the_stage_reads(rig: Rig) -> None:
     base = Evaluate().inputs(rig.context("alike"))
     assert base == Evaluate().inputs(rig.context("alike"))

@@ -193,6 +193,14 @@ def _holdout(context: Context, rows: Split, champion: Champion | None) -> _Holdo
     table = read_table(rows.holdout)
     target = table.column(contract.target)
     train = read_table(rows.train, [contract.target]).column(contract.target).drop_null()
+    if target.null_count:
+        raise UserError(
+            f"{target.null_count} holdout rows have no `{contract.target}`",
+            expected="the truth in every row of the holdout",
+            found=f"{target.null_count} of {table.num_rows} missing",
+            remedy="leave out rows whose label has not arrived yet",
+            where=str(rows.holdout),
+        )
     if contract.kind == "regression":
         return _Holdout(table, np.asarray(target, np.float64), np.asarray(train, np.float64), None)
     truth, known = target.to_pylist(), train.to_pylist()
