@@ -72,16 +72,13 @@ def _by_name(given: Sequence[Any]) -> Mapping[str, Mapping[str, Any]]:
         if each["name"] in tensors:
             raise Refused(400, f"input `{each['name']}` is given twice")
         if not isinstance(each.get("data"), list):
-            hint = (
-                " (binary data is not supported)"
-                if "binary_data_size" in (each.get("parameters") or {})
-                else ""
-            )
+            parameters = each.get("parameters")
+            binary = isinstance(parameters, dict) and "binary_data_size" in parameters
+            hint = " (binary data is not supported)" if binary else ""
             raise Refused(400, f"input `{each['name']}` must have its values as the list `data`{hint}")
-        if each.get("datatype") not in DATATYPES:
-            raise _unfit(
-                each, f"has the datatype {each.get('datatype')!r}; known are {', '.join(sorted(DATATYPES))}"
-            )
+        datatype = each.get("datatype")
+        if not isinstance(datatype, str) or datatype not in DATATYPES:
+            raise _unfit(each, f"has the datatype {datatype!r}; known are {', '.join(sorted(DATATYPES))}")
         tensors[each["name"]] = each
     return tensors
 

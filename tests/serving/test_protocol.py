@@ -87,6 +87,8 @@ def test_a_tensor_is_taken_under_any_name_with_its_shape() -> None:
             "binary",
         ),
         ([given_tensor(datatype="FP128")], 422, "FP128"),
+        ([given_tensor(datatype=["FP64"])], 422, "FP64"),
+        ([{"name": "a", "datatype": "FP64", "shape": [1], "parameters": 5}], 400, "the list `data`"),
         ([given_tensor(shape="x")], 422, "shape"),
         ([given_tensor(shape=[2, 2], data=[1, 2, 3, 4])], 422, r"\[2, 1\]"),
         ([given_tensor(shape=[3])], 422, "2 values, its shape says 3"),
