@@ -220,8 +220,29 @@ def test_a_small_slice_says_nothing_and_takes_no_part() -> None:
     small = [Group("small", np.arange(49), 0.0), Group("enough", np.arange(50), 0.0)]
     results = compare_slices("brier", TRUTH, BAD, GOOD, small)
     assert (results[0].verdict, results[0].method, results[0].rows) == (Word.NOT_ENOUGH_DATA, "none", 49)
-    assert results[0].as_record()["gain"] is None
+    record = results[0].as_record()
+    assert {record[name] for name in ("gain", "lower", "upper", "candidate", "champion", "p_worse")} == {None}
+    assert [result.name for result in results] == ["small", "enough"]
     assert results[1].method == "paired t"
+
+
+def test_slices_are_compared_without_the_bootstrap() -> None:
+    part = [Group("part", np.arange(300), 0.1)]
+    assert compare_slices("f1", TRUTH, BAD, GOOD, part)[0].method == "jackknife"
+    assert compare("f1", TRUTH, BAD, GOOD).method == "BCa bootstrap"
+
+
+def test_a_small_slice_leaves_the_correction_of_the_others_alone() -> None:
+    """With alpha = 0.05 a p-value of 0.03 alone is enough; it would not be among two."""
+    group = Group("some", np.arange(400), 0.0)
+    tiny = [Group(f"tiny {i}", np.arange(10), 0.0) for i in range(50)]
+    alone = compare_slices("brier", TRUTH, BAD, GOOD, [group])[0]
+    assert alone.p_worse is not None
+    level = alone.p_worse * 1.5
+    assert compare_slices("brier", TRUTH, BAD, GOOD, [group], alpha=level)[0].verdict is Word.WORSE
+    among = compare_slices("brier", TRUTH, BAD, GOOD, [*tiny, group], alpha=level)
+    assert among[-1].verdict is Word.WORSE
+    assert {result.verdict for result in among[:-1]} == {Word.NOT_ENOUGH_DATA}
 
 
 def test_a_slice_of_one_class_says_nothing_about_auc() -> None:
@@ -327,10 +348,10 @@ def test_a_floor_cannot_be_told_from_few_rows_or_one_class() -> None:
     assert (result.reached, result.value) == (None, None)
 
 
-def test_the_floor_of_f1_is_bootstrapped_up_to_a_thousand_rows() -> None:
-    for n in (1000, 1001):
-        rows = np.arange(n)
-        assert reaches("f1", TRUTH[rows], GOOD.take(rows), 0.1).reached is True
+def test_two_hundred_rows_are_enough_for_a_floor() -> None:
+    rows = np.arange(200)
+    assert reaches("f1", TRUTH[rows], GOOD.take(rows), 0.1).reached is True
+    assert reaches("f1", TRUTH[rows[1:]], GOOD.take(rows[1:]), 0.1).reached is None
 
 
 @pytest.mark.parametrize("name", ["auc", "log_loss", "brier", "accuracy", "f1"])

@@ -130,6 +130,7 @@ def test_accuracy_of_two_models_is_agresti_and_min() -> None:
     assert estimate.standard_error == pytest.approx(error)
     assert estimate.lower == pytest.approx(6 / 42 - 1.959964 * error, abs=1e-6)
     assert estimate.upper == pytest.approx(6 / 42 + 1.959964 * error, abs=1e-6)
+    assert estimate.method == "adjusted Wald"
 
 
 def test_models_that_never_differ_are_not_certain_to_be_equal() -> None:
@@ -147,6 +148,7 @@ def test_accuracy_of_one_model_is_agresti_and_coull() -> None:
     assert estimate.difference == 0.75
     assert (estimate.lower, estimate.upper) == pytest.approx((share - half, share + half), abs=1e-6)
     assert estimate.standard_error == pytest.approx(half / 1.959964, abs=1e-6)
+    assert estimate.method == "adjusted Wald"
 
 
 def numbers(n: int, seed: int = 0, noise: Any = (1.0, 1.1)) -> Any:

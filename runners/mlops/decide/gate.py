@@ -208,7 +208,7 @@ def compare_slices(
     check(truth, candidate, metric)
     check(truth, champion, metric)
     results = [_slice(metric, truth, candidate, champion, group, alpha) for group in groups]
-    tested = [result.p_worse for result in results if result.method != "none" and result.p_worse is not None]
+    tested = [result.p_worse for result in results if result.p_worse is not None]
     limit = benjamini_hochberg(tested, alpha)
     return tuple(_corrected(result, limit) for result in results)
 
@@ -242,9 +242,9 @@ def benjamini_hochberg(p_values: Sequence[float], alpha: float) -> float:
 
 def _corrected(result: GateResult, limit: float) -> GateResult:
     """Let the corrected p-value, not the slice's own interval, say "worse"."""
-    if result.method == "none":
+    if result.p_worse is None:
         return result
-    if result.p_worse is not None and result.p_worse <= limit:
+    if result.p_worse <= limit:
         word = Word.WORSE
     elif result.verdict is Word.WORSE:
         word = Word.NOT_ENOUGH_DATA
@@ -281,7 +281,7 @@ def reaches(
     """
     metric = METRICS[name]
     check(truth, candidate, metric)
-    estimate = difference(metric, truth, candidate, None, alpha=alpha, analytic=len(truth) > 1000)
+    estimate = difference(metric, truth, candidate, None, alpha=alpha)
     best = estimate.upper if metric.higher_is_better else estimate.lower
     reached: bool | None = None
     if len(truth) >= minimum_rows and isfinite(estimate.difference):

@@ -221,7 +221,7 @@ def _slice_checks(contest: Contest, champion: Scored, overall: GateResult) -> li
 
 def _slice_check(column: str, results: Sequence[GateResult]) -> Check:
     worse = [result for result in results if result.verdict is Word.WORSE]
-    few = sum(result.method == "none" for result in results)
+    few = sum(result.p_worse is None for result in results)
     named = ", ".join(
         f"{each.name} ({_number(each.candidate)} against {_number(each.champion)})" for each in worse
     )
