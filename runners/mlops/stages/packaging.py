@@ -2,8 +2,9 @@
 
 MLflow writes into ``MLmodel`` when, by which run and under which id a model was logged: the same model
 trained again would have another digest, and look like another release. These lines are left out (the tracked run
-and the release keep the lineage), the rest is written in one order. Files of the model itself are not touched:
-whether two trainings give the same bytes is up to the training (seeds, and one thread where a library needs that).
+and the release keep the lineage), the rest is written in one order. Of the model's own files only the skops format
+is settled, which writes memory addresses (:mod:`mlops.stages.skops_files`); for all others, whether two trainings
+give the same bytes is up to the training (seeds, and one thread where a library needs that).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mlops.contract import Contract
 from mlops.environments.port import Command, Completed, Environments, Installed
 from mlops.errors import InfrastructureError
+from mlops.stages.skops_files import settle_skops
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,6 +96,8 @@ def settle(model: Path) -> None:
     content = yaml.safe_load(file.read_text())
     kept = {name: value for name, value in content.items() if name not in _LINEAGE and value is not None}
     file.write_text(yaml.safe_dump(kept, sort_keys=True))
+    for path in sorted(model.rglob("*.skops")):
+        settle_skops(path)
     for name in ("registered_model_meta", "__pycache__"):
         for path in sorted(model.rglob(name)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
