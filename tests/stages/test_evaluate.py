@@ -179,6 +179,8 @@ def test_champion_scores_are_kept_in_the_store_and_made_again_when_damaged(rig: 
     context = rig.context("alike")
     champion = rig.package("good", context.contract)[1]
     kept = f"scores/{champion}/{context.fact('validate', 'holdout_digest')}.parquet"
+    if not rig.store.exists(kept):
+        Evaluate().run(context)
     table = parquet.read_table(BytesIO(rig.store.get(kept) or b""))
     assert table.num_rows == 3000
     rig.store.put(kept, b"not parquet")
@@ -271,6 +273,22 @@ def test_a_champion_that_needs_other_columns_cannot_be_compared(fresh: Rig) -> N
         "the champion cannot predict this holdout: column `z` is missing" in check(result, "champion").message
     )
     assert fresh.build.state().holdouts == {}
+
+
+def test_a_champion_that_answers_no_numbers_cannot_be_compared(fresh: Rig) -> None:
+    fresh.serve("not-a-number")
+    result = Evaluate().run(fresh.context("good"))
+    assert result.status is Status.INCONCLUSIVE
+    assert "of its answers are missing, NaN or infinite" in check(result, "champion").message
+    json.dumps(result.as_record(), allow_nan=False)
+
+
+def test_a_holdout_of_one_class_has_no_auc_and_cannot_tell(fresh: Rig) -> None:
+    fresh.write(rows(4000, seed=1), rows(3000, seed=2).assign(label=1))
+    result = Evaluate().run(fresh.context("good"))
+    assert result.status is Status.INCONCLUSIVE
+    assert "holdout_auc" not in result.metrics
+    json.dumps(result.as_record(), allow_nan=False)
 
 
 def test_a_candidate_that_needs_other_columns_is_the_users_to_correct(fresh: Rig) -> None:

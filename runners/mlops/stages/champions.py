@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops.pipeline.results import Answer, Check
 from mlops.serving.launch import Launcher, ScoreJob
-from mlops.stages.answers import read_answers, unequal, values
+from mlops.stages.answers import not_finite, read_answers, unequal, values
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,11 +77,12 @@ def score_champion(context: Context, package: str, rows: Split, work: Path, move
     scores = known or _read(whole.output)
     if scores is not None and known is None:
         context.store.put(kept, whole.output.read_bytes())
+    refusal = _message(whole) if scores is None else _not_numbers(scores)
     return Champion(
         package=package,
         facts=json.loads((folder / "package.json").read_text()),
-        scores=scores,
-        refusal="" if scores is not None else _message(whole),
+        scores=None if refusal else scores,
+        refusal=refusal,
         golden=_read(golden.output),
         expected=read_answers(folder / "golden-predictions.parquet"),
         moved=_read(moved),
@@ -112,6 +113,11 @@ def _message(job: ScoreJob) -> str:
     if job.error is None or not job.error.exists():
         return "no answer"
     return str(json.loads(job.error.read_text())["message"])
+
+
+def _not_numbers(scores: pa.Table) -> str:
+    wrong = not_finite(scores)
+    return f"{wrong} of its answers are missing, NaN or infinite" if wrong else ""
 
 
 def reproduction(context: Context, champion: Champion | None) -> tuple[Check, ...]:

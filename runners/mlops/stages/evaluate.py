@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ class Evaluate:
             holdout = _holdout(context, rows, champion)
             outcome, value = self._decided(context, holdout, candidate, champion)
             _write_predictions(context, holdout, candidate, champion)
-            extra = (_value(context, value),)
+            extra = (_value(context, value),) if math.isfinite(value) else ()
         checks = (finite, *extra, *outcome.checks, *behaviour, *reproduction(context, champion))
         metrics = {
             **comparison.as_metrics(outcome),
