@@ -21,11 +21,10 @@ from figures import Figure, publish
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.platforms.rigs import Caller, StandIns, await_ready, call, release
-
 from mlops.platforms.local import LocalPlatform
 from mlops.platforms.port import Deployment, Split
 from mlops.processes import alive
+from tests.platforms.rigs import Caller, StandIns, await_ready, call, release
 
 RATE = 100.0
 PAUSE_SECONDS = 0.4

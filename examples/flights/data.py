@@ -29,7 +29,9 @@ def assemble():
     flights = read("flights").dropna(subset=["arr_delay"])
     weather = read("weather").drop_duplicates(["origin", "time_hour"])[["origin", "time_hour", *WEATHER]]
     planes = read("planes")[["tailnum", "year"]].rename(columns={"year": "plane_year"})
-    rows = flights.merge(weather, how="left", on=["origin", "time_hour"]).merge(planes, how="left", on="tailnum")
+    rows = flights.merge(weather, how="left", on=["origin", "time_hour"]).merge(
+        planes, how="left", on="tailnum"
+    )
     departure = pd.to_datetime(rows["time_hour"], utc=True) + pd.to_timedelta(rows["minute"], unit="min")
     rows = rows.assign(
         departure=departure,

@@ -37,7 +37,9 @@ def main():
         mlflow.sklearn.log_model(
             pipeline,
             name="model",
-            signature=infer_signature(fit[FEATURES].head(100), pipeline.predict_proba(fit[FEATURES].head(100))),
+            signature=infer_signature(
+                fit[FEATURES].head(100), pipeline.predict_proba(fit[FEATURES].head(100))
+            ),
             input_example=fit[FEATURES].head(3),
             pyfunc_predict_fn="predict_proba",
             skops_trusted_types=TRUSTED,

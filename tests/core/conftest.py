@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.core import proxies
 
 from mlops.ledger import Author, Ledger, StoreHeads
 from mlops.signing import Signer
 from mlops.store import Store, open_store
+from tests.core import proxies
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core.conftest import Place, environment
 
 from mlops.artifacts import Corrupted, fetch_folder, keep_folder
 from mlops.canonical import canonical_json, digest_bytes, digest_tree
 from mlops.errors import InfrastructureError, UserError
 from mlops.store import Store, open_store
+from tests.core.conftest import Place, environment
 
 LARGE = (8 << 20) + 1
 

@@ -16,13 +16,13 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.core.conftest import Place, finished, start
 
 from mlops import leases
 from mlops.canonical import canonical_json
 from mlops.errors import InfrastructureError
 from mlops.leases import Holder, held
 from mlops.store import Store
+from tests.core.conftest import Place, finished, start
 
 FOLDER = "leases/pipelines/flight-delay"
 

@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from tests.core.conftest import Place
-from tests.core.ledgers import Make, fill, note, path
 
 from mlops.canonical import digest_bytes
 from mlops.errors import UserError
@@ -21,6 +19,8 @@ from mlops.ledger.form import EVENT_TYPE, seal
 from mlops.ledger.state import GENESIS, State, fold
 from mlops.signing import Signer
 from mlops.store import Store
+from tests.core.conftest import Place
+from tests.core.ledgers import Make, fill, note, path
 
 
 def test_an_empty_ledger_says_nothing(make: Make) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.ledgers import Make, note
 
 from mlops.errors import InfrastructureError
 from mlops.ledger import Conflict
 from mlops.ledger.events import Payload
 from mlops.ledger.state import State
 from mlops.store import Store
+from tests.core.ledgers import Make, note
 
 
 class Unsure(Store):

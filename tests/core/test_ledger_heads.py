@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.core.conftest import Place
-from tests.core.ledgers import Make, fill, note, path
 
 from mlops.errors import InfrastructureError
 from mlops.ledger import BrokenLedger, StoreHeads
 from mlops.ledger.form import EVENT_TYPE, seal
 from mlops.signing import Signer
 from mlops.store import Store
+from tests.core.conftest import Place
+from tests.core.ledgers import Make, fill, note, path
 
 
 class Broken(StoreHeads):

@@ -7,12 +7,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.core.conftest import ROOT, finished, start
 
 from mlops.ledger import Ledger, StoreHeads
 from mlops.ledger.events import Noted
 from mlops.signing import load_or_create_key
 from mlops.store import open_store
+from tests.core.conftest import ROOT, finished, start
 
 LANDED = {
     "ledger.before-append": False,

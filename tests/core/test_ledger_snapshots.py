@@ -7,7 +7,6 @@ from base64 import b64decode
 from typing import Any
 
 import pytest
-from tests.core.ledgers import Make, fill, path
 
 from mlops.errors import InfrastructureError
 from mlops.ledger import BrokenLedger
@@ -16,6 +15,7 @@ from mlops.ledger.snapshots import Snapshots
 from mlops.ledger.state import State
 from mlops.signing import Signer
 from mlops.store import Store
+from tests.core.ledgers import Make, fill, path
 
 
 def snapshots_of(store: Store) -> list[str]:

@@ -7,7 +7,6 @@ from base64 import b64decode, b64encode
 from typing import Any
 
 import pytest
-from tests.core.ledgers import Make, path
 
 from mlops.canonical import canonical_json
 from mlops.ledger import BrokenLedger, Ledger
@@ -15,6 +14,7 @@ from mlops.ledger.events import Noted
 from mlops.ledger.form import EVENT_TYPE, seal
 from mlops.signing import Signer
 from mlops.store import Store
+from tests.core.ledgers import Make, path
 
 EVENTS = 6
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core.conftest import environment, finished, start
 
 from mlops.errors import UserError
 from mlops.signing import SignatureError, Signer, Verifier, load_or_create_key
+from tests.core.conftest import environment, finished, start
 
 KEY = Signer.generate()
 VERIFIER = KEY.verifier()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
-from tests.core.histories import after, back, event, promoted, release, started
 
 from mlops.ledger.events import (
     KINDS,
@@ -18,6 +17,7 @@ from mlops.ledger.events import (
     payload_of,
 )
 from mlops.ledger.state import Placement, State, fold
+from tests.core.histories import after, back, event, promoted, release, started
 
 
 def at(sequence: int) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core.histories import event, histories, payloads
 
 from mlops.canonical import canonical_json
 from mlops.ledger.events import (
@@ -23,6 +22,7 @@ from mlops.ledger.events import (
     payload_of,
 )
 from mlops.ledger.state import State, fold
+from tests.core.histories import event, histories, payloads
 
 
 def through_json(value: Any) -> Any:

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.core import proxies
-from tests.core.conftest import Place
 
 from mlops.errors import InfrastructureError, UserError
 from mlops.store import Store, open_store
 from mlops.store.translating import translation
+from tests.core import proxies
+from tests.core.conftest import Place
 
 
 def test_the_first_create_stays(place: Place) -> None:

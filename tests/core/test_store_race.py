@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.core.conftest import BACKENDS, Place, finished, start
 
 from mlops.ledger import Ledger, StoreHeads
 from mlops.signing import load_or_create_key
+from tests.core.conftest import BACKENDS, Place, finished, start
 
 WRITERS = 16
 

@@ -42,7 +42,9 @@ def test_a_candidate_with_five_percent_errors_is_rolled_back_by_itself(
     process = laptop.start("run", str(repo))
     until(lambda: laptop.json("status", MODEL)["models"][0]["rollout"], 300)
     fault.touch()
-    with traffic(f"{address}/v2/models/{MODEL}/infer", repo / "data" / "holdout.parquet", FEATURES, tmp_path / "t.json") as seen:
+    with traffic(
+        f"{address}/v2/models/{MODEL}/infer", repo / "data" / "holdout.parquet", FEATURES, tmp_path / "t.json"
+    ) as seen:
         said, _ = process.communicate(timeout=300)
         taken_back = seen()
         until(lambda: seen()["sent"] > taken_back["sent"] + 200)

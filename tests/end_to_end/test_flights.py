@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.end_to_end.scenes import traffic, until
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
 
 MODEL = "flight-delay"
+Load = AbstractContextManager[Callable[[], dict[str, Any]]]
 
 
 def status(laptop: Laptop) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def features(flights: Path) -> list[str]:
 
 
 @pytest.fixture
-def load(laptop: Laptop, flights: Path, tmp_path: Path):
+def load(laptop: Laptop, flights: Path, tmp_path: Path) -> Load:
     """Traffic of 100 requests a second through the proxy."""
     address = f"{status(laptop)['address']}/v2/models/{MODEL}/infer"
     return traffic(address, flights / "data" / "replay.parquet", features(flights), tmp_path / "traffic.json")
@@ -56,7 +59,7 @@ def test_the_baseline_is_released_without_a_stable_side(laptop: Laptop, flights:
 
 
 def test_the_candidate_is_promoted_as_a_canary_without_a_failed_request(
-    laptop: Laptop, flights: Path, load
+    laptop: Laptop, flights: Path, load: Load
 ) -> None:
     laptop.mlops("exec", str(flights), "--", "python", "data.py", "--through", "4")
     with load as so_far:
@@ -88,7 +91,7 @@ def test_a_second_run_deploys_nothing(laptop: Laptop, flights: Path) -> None:
     assert len(events(laptop)) == before
 
 
-def test_a_rollback_loses_no_request_and_can_be_undone(laptop: Laptop, load) -> None:
+def test_a_rollback_loses_no_request_and_can_be_undone(laptop: Laptop, load: Load) -> None:
     with load as so_far:
         until(lambda: so_far()["sent"] > 100)
         laptop.mlops("rollback", MODEL, "--reason", "a test")

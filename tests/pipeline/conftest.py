@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.pipeline.fakes import NAMES, Fake, Repo
 
 ROOT = Path(__file__).parents[2]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pipeline.fakes import Fake, Repo, judged, passed
 
 import mlops
 from mlops.pipeline.cache import Cache, Damaged, Entry, key_of
 from mlops.pipeline.results import Status
 from mlops.pipeline.stage import Forever, Never
+from tests.pipeline.fakes import Fake, Repo, judged, passed
 
 NAME = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 INPUTS = st.dictionaries(NAME, NAME, max_size=5)

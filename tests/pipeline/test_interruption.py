@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from tests.pipeline.fakes import NAMES, Fake, Repo, statuses
 
 if TYPE_CHECKING:

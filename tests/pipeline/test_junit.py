@@ -7,11 +7,11 @@ from xml.etree import ElementTree as ET
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pipeline.fakes import Fake, Repo, judged, passed
 
 from mlops.pipeline.junit import run_report, stage_report
 from mlops.pipeline.results import Answer, Check, StageResult, Status, status_of
 from mlops.pipeline.run import Selection
+from tests.pipeline.fakes import Fake, Repo, judged, passed
 
 # What the schema of Jenkins' xunit plugin (junit-10.xsd) allows of each element: attributes (! is required)
 # and children.

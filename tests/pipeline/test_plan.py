@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from tests.pipeline.fakes import Fake, Repo, context_of
 
 from mlops.errors import UserError
 from mlops.pipeline.plan import Plan, make_plan
 from mlops.pipeline.run import Selection
 from mlops.pipeline.stage import Never
+from tests.pipeline.fakes import Fake, Repo, context_of
 
 
 def plan(repo: Repo, stages: list[Fake], **given: Any) -> Plan:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tests.pipeline.fakes import Fake, Repo, judged, passed
 
 from mlops.pipeline.live import LiveReporter
 from mlops.pipeline.progress import Announced, JsonReporter, PlainReporter, Reporter, Silent, reporter_for
 from mlops.pipeline.results import Answer, Check, StageResult, Status
 from mlops.pipeline.run import RunResult
 from mlops.rollout.outcome import Outcome, Progress
+from tests.pipeline.fakes import Fake, Repo, judged, passed
 
 STAGES = [
     Announced("validate", "Check the data."),

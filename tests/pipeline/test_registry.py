@@ -6,11 +6,11 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
-from tests.pipeline.fakes import Fake
 
 from mlops import plugins
 from mlops.errors import UserError
 from mlops.pipeline.registry import ORDER, find_stages, in_order
+from tests.pipeline.fakes import Fake
 
 
 def names(stages: Any) -> list[str]:

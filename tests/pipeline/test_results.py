@@ -6,10 +6,10 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pipeline.fakes import Fake, Repo
 
 from mlops.pipeline.results import Answer, Check, StageResult, Status, status_of
 from mlops.pipeline.run import exit_code_of, status_of_run
+from tests.pipeline.fakes import Fake, Repo
 
 STATUSES = st.lists(st.sampled_from(Status))
 CHECKS = st.lists(

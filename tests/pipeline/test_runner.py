@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.pipeline.fakes import Fake, Repo, judged, passed, statuses
 
 from mlops.errors import CouldNotTell, GateFailed, InfrastructureError, UserError
 from mlops.pipeline.progress import Silent
@@ -22,6 +21,7 @@ from mlops.pipeline.results import StageResult, Status
 from mlops.pipeline.run import Selection
 from mlops.pipeline.runner import holder, run_pipeline
 from mlops.pipeline.stage import Context, Never
+from tests.pipeline.fakes import Fake, Repo, judged, passed, statuses
 
 
 def test_stages_run_in_order_and_leave_their_files(repo: Repo, stages: list[Fake]) -> None:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.doubles.memory_platform import Behaviour, MemoryPlatform
-from tests.platforms.rigs import StandIns, await_ready, call
 
 from mlops.platforms.local import LocalPlatform
 from mlops.platforms.port import Phase, Platform
 from mlops.processes import alive
 from mlops.release import Release
+from tests.doubles.memory_platform import Behaviour, MemoryPlatform
+from tests.platforms.rigs import StandIns, await_ready, call
 
 
 class LocalRig:

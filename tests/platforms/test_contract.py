@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from scipy import stats
-from tests.platforms.rigs import release
 
 from mlops.errors import InfrastructureError
 from mlops.platforms.port import Deployment, Observation, Phase, Platform, Readiness, Split
+from tests.platforms.rigs import release
 
 A, B = release("a"), release("b")
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.platforms.conftest import LocalRig
-from tests.platforms.rigs import Caller, await_ready, call, release
 
 from mlops.errors import InfrastructureError, UserError
 from mlops.platforms import envoy
@@ -22,6 +20,8 @@ from mlops.platforms.local import LocalPlatform
 from mlops.platforms.local_state import LocalStateFile
 from mlops.platforms.port import Deployment, Observation, Phase, Platform, Split
 from mlops.processes import alive, free_port
+from tests.platforms.conftest import LocalRig
+from tests.platforms.rigs import Caller, await_ready, call, release
 
 A, B = release("a"), release("b")
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tests.platforms.rigs import await_ready
 
 from mlops.artifacts import keep_folder
 from mlops.environments.port import Installed, Locked
@@ -21,6 +20,7 @@ from mlops.release import Release
 from mlops.serving.launch import Launcher
 from mlops.store import open_store
 from mlops.traffic.replay import Settings, arguments
+from tests.platforms.rigs import await_ready
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.doubles.memory_platform import Behaviour, MemoryPlatform, shares
 
 from mlops.canonical import digest_bytes
 from mlops.contract.model import Rollout
@@ -21,6 +20,7 @@ from mlops.rollout.engine import Engine
 from mlops.rollout.outcome import Outcome
 from mlops.rollout.placing import residents
 from mlops.store import open_store
+from tests.doubles.memory_platform import Behaviour, MemoryPlatform, shares
 
 
 def a_release(version: int) -> Release:

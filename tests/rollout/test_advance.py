@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.doubles.memory_platform import Behaviour
-from tests.rollout.conftest import World, a_release, settings
 
 from mlops.errors import CouldNotTell, GateFailed, InfrastructureError, UserError
 from mlops.ledger.events import Promoted, RolledBack, WeightSet
 from mlops.platforms.port import Phase
 from mlops.rollout.outcome import Progress
 from mlops.rollout.ticks import SERIES_POINTS, Ticks
+from tests.doubles.memory_platform import Behaviour
+from tests.rollout.conftest import World, a_release, settings
 
 
 def test_the_first_release_gets_everything_once_ready_and_is_judged_on_the_objective(world: World) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.doubles.memory_platform import Behaviour
-from tests.rollout.conftest import World, a_release
 
 from mlops.ledger.events import HoldoutUsed, Noted, Payload, Registered
 from mlops.rollout.history import History, history_of
+from tests.doubles.memory_platform import Behaviour
+from tests.rollout.conftest import World, a_release
 
 
 def told(world: World) -> History:

@@ -11,12 +11,12 @@ from unittest.mock import patch
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.doubles.memory_platform import Behaviour
-from tests.rollout.conftest import World
 
 from mlops.errors import InfrastructureError, UserError
 from mlops.ledger.events import Promoted, WeightSet
 from mlops.ledger.state import State, fold
+from tests.doubles.memory_platform import Behaviour
+from tests.rollout.conftest import World
 
 ACTIONS = st.one_of(
     st.tuples(st.just("advance"), st.integers(1, 6)),

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.doubles.memory_platform import Behaviour
-from tests.rollout import driver
-from tests.rollout.conftest import World, a_release
 
 from mlops.ledger.state import Placement
 from mlops.rollout.outcome import Progress
+from tests.doubles.memory_platform import Behaviour
+from tests.rollout import driver
+from tests.rollout.conftest import World, a_release
 
 POINTS = (
     "rollout.after:rollout-started",

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.rollout.conftest import settings
 
 from mlops.platforms.port import Observation
 from mlops.rollout.observing import WARM_UP_REQUESTS, Blind, counted, difference, progress
 from mlops.rollout.ticks import Tick, thinned
+from tests.rollout.conftest import settings
 
 
 def seen(

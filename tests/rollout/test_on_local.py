@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.platforms.rigs import Caller, StandIns
-from tests.rollout.conftest import a_release, settings
 
 from mlops.ledger import Author, Ledger
 from mlops.platforms.local import LocalPlatform
@@ -18,6 +16,8 @@ from mlops.processes import alive
 from mlops.rollout.engine import Engine
 from mlops.rollout.outcome import Outcome, Progress
 from mlops.store import open_store
+from tests.platforms.rigs import Caller, StandIns
+from tests.rollout.conftest import a_release, settings
 
 # A wide objective asks for hundreds of requests instead of tens of thousands; the judge's constants stay.
 WIDE = settings(objective={"error_rate": 0.1, "latency_ms": 5000}, deadline=60)

@@ -6,14 +6,14 @@ import subprocess
 import sys
 
 import pytest
-from tests.doubles.memory_platform import Behaviour
-from tests.rollout.conftest import World
 
 from mlops.errors import InfrastructureError, Interrupted, UserError
 from mlops.ledger.events import RolledBack
 from mlops.rollout.engine import Engine
 from mlops.rollout.outcome import Progress
 from mlops.rollout.way_back import WayBack
+from tests.doubles.memory_platform import Behaviour
+from tests.rollout.conftest import World
 
 
 @pytest.fixture

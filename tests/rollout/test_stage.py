@@ -12,8 +12,6 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.doubles.memory_platform import Behaviour
-from tests.rollout.conftest import World, a_release
 
 from mlops.contract.model import Contract
 from mlops.errors import InfrastructureError, Interrupted, UserError
@@ -24,6 +22,8 @@ from mlops.profile import Profile
 from mlops.rollout.outcome import Outcome
 from mlops.stages.replayed import insisting, replayed, rows_of
 from mlops.stages.rollout import Rollout
+from tests.doubles.memory_platform import Behaviour
+from tests.rollout.conftest import World, a_release
 
 
 def context(world: World, version: int, **changes: Any) -> Context:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.rollout.conftest import settings
 
 from mlops.decide.verdicts import Verdict
 from mlops.errors import UserError
 from mlops.rollout.strategies.finding import strategy_named
 from mlops.rollout.strategies.port import Hold, Promote, Raise, Rollback, granted
+from tests.rollout.conftest import settings
 
 NAMES = ("canary", "rolling", "blue-green")
 

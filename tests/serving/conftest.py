@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.serving.servers import Server, serving
 
 from mlops.environments.port import Command, Installed, Locked
 from mlops.environments.uv import UvEnvironments
+from tests.serving.servers import Server, serving
 
 REQUIREMENTS = """\
 scikit-learn==1.5.2

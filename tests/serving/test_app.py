@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.serving.asgi import Answer, call
 
 from mlops_serve.app import Application, Settings
 from mlops_serve.batching import Batcher
@@ -17,6 +16,7 @@ from mlops_serve.logs import LOGGER, EcsFormatter, configure, trace_fields
 from mlops_serve.metrics import Metrics
 from mlops_serve.model import Estimator
 from mlops_serve.signature import Column
+from tests.serving.asgi import Answer, call
 
 INPUTS = (Column("x", "double"),)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -8,14 +8,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tests.serving.conftest import Start
-from tests.serving.servers import serving
 from uv import find_uv_bin
 
 from mlops.environments.port import Command, Installed
 from mlops.environments.uv import UvEnvironments
 from mlops.environments.variables import for_uv
 from mlops.errors import UserError
+from tests.serving.conftest import Start
+from tests.serving.servers import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = "scikit-learn==1.3.2\nmlflow-skinny==2.17.2\npandas==2.1.4\nnumpy==1.26.4\nsetuptools<81\n"

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.serving.servers import serving
 
 from mlops.processes import free_port
 from mlops_serve.decoding import Request
@@ -25,6 +24,7 @@ from mlops_serve.failures import Refused
 from mlops_serve.invocations import decode, encode
 from mlops_serve.outputs import Outputs, outputs_of
 from mlops_serve.signature import Column
+from tests.serving.servers import serving
 
 INPUTS = (Column("a", "double"), Column("b", "string"), Column("n", "long", required=False))
 TENSOR = (Column("", "tensor", dtype="float64", shape=(-1, 2)),)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.serving.servers import Server, wait_ready
 
 from mlops.artifacts import keep_folder
 from mlops.environments.port import Locked
@@ -20,6 +19,7 @@ from mlops.processes import free_port
 from mlops.release import Release
 from mlops.serving.launch import Launcher, ScoreJob, locked_of
 from mlops.store import Store, open_store
+from tests.serving.servers import Server, wait_ready
 
 
 @pytest.fixture

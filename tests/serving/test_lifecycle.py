@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from sklearn.dummy import DummyClassifier
-from tests.serving.servers import serving
 
 from mlops_serve import lifecycle, listener
 from mlops_serve.app import Settings
 from mlops_serve.lifecycle import Listening
 from mlops_serve.package import read_package
+from tests.serving.servers import serving
 
 MODEL = DummyClassifier(strategy="constant", constant="yes").fit([[0], [1]], ["no", "yes"])
 PYTHON = Path(sys.executable)

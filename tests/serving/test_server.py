@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from tests.serving.conftest import Start
-from tests.serving.servers import Server, serving, wait_ready
 
 from mlops.environments.port import Installed
+from tests.serving.conftest import Start
+from tests.serving.servers import Server, serving, wait_ready
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stages.lab import Lab, MakeLab, make_repo
 
 from mlops.environments.uv import UvEnvironments
 from mlops.profile import Profile
 from mlops.signing import Signer
 from mlops.tracking.mlflow import MlflowTracker
 from mlops.tracking.server import EmbeddedServer
+from tests.stages.lab import Lab, MakeLab, make_repo
 
 
 @pytest.fixture(scope="session")

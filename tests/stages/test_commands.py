@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.stages.lab import CONTRACT, make_repo
 
 from mlops.contract.loading import load_contract
 from mlops.errors import UserError
 from mlops.stages.commands import training_command
 from mlops.tracking.mlflow import MlflowTracker
+from tests.stages.lab import CONTRACT, make_repo
 
 PROJECT = """\
 name: shown

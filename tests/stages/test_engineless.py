@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.stages.lab import Lab
 
 from mlops.pipeline.results import Status
 from mlops.pipeline.stage import Never, Stage
 from mlops.stages.build import Build
 from mlops.stages.scan import Scan
+from tests.stages.lab import Lab
 
 
 @pytest.mark.parametrize("stage", [Build(), Scan()])

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyarrow import parquet
-from tests.stages.evaluation_rig import Rig, cache_folder, make_models, rows
 
 from mlops.artifacts import keep_folder
 from mlops.decide.gate import alpha_for
@@ -21,6 +20,7 @@ from mlops.ledger.events import HoldoutUsed
 from mlops.pipeline.results import Answer, StageResult, Status
 from mlops.pipeline.stage import Forever
 from mlops.stages.evaluate import Evaluate
+from tests.stages.evaluation_rig import Rig, cache_folder, make_models, rows
 
 
 @pytest.fixture(scope="module")

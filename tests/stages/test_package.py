@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from tests.stages.lab import Lab, MakeLab
 
 from mlops.artifacts import fetch_folder
 from mlops.canonical import digest_tree
@@ -21,6 +20,7 @@ from mlops.pipeline.stage import Forever
 from mlops.stages import packaging
 from mlops.stages.package import Package, release_of
 from mlops.stages.train import Train
+from tests.stages.lab import Lab, MakeLab
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from tests.stages.lab import Lab, MakeLab
 
 from mlops.errors import GateFailed, InfrastructureError
 from mlops.pipeline.results import Answer, Check, StageResult, Status
@@ -18,6 +17,7 @@ from mlops.stages.build import Build
 from mlops.stages.register import RELEASE_TYPE, Register
 from mlops.tracking.mlflow import MlflowTracker
 from mlops.tracking.port import Registration
+from tests.stages.lab import Lab, MakeLab
 
 MEASURED = Check(
     name="auc",

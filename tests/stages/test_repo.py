@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.stages.lab import commit, make_repo
 
 from mlops.contract.loading import load_contract
 from mlops.errors import UserError
 from mlops.stages.repo import Repo, data_digest
+from tests.stages.lab import commit, make_repo
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.stages.lab import Lab, MakeLab
 
 from mlops.environments.port import Completed
 from mlops.errors import InfrastructureError, UserError
@@ -13,6 +12,7 @@ from mlops.pipeline.results import Answer, Status
 from mlops.pipeline.stage import Forever
 from mlops.stages import test as module
 from mlops.stages.test import Test
+from tests.stages.lab import Lab, MakeLab
 
 # Tests need no more than this, and it is installed in a second.
 ONLY_PYTEST = {"requirements.txt": "pytest==8.4.2\n"}

@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 import pytest
-from tests.stages.lab import Lab, MakeLab, commit
 
 from mlops.environments.port import Command, Completed
 from mlops.errors import InfrastructureError, Interrupted, UserError
@@ -17,6 +16,7 @@ from mlops.stages.train import Train, chosen
 from mlops.stages.training import last_line, refuse_failure
 from mlops.tracking.mlflow import MlflowTracker
 from mlops.tracking.port import LoggedModel
+from tests.stages.lab import Lab, MakeLab, commit
 
 TELL = (
     "import os, pandas as pd; rows = {read}; "

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.traffic.conftest import Upstream
 
 from mlops.processes import free_port
 from mlops.traffic.load import measure
+from tests.traffic.conftest import Upstream
 
 
 def test_requests_in_flight_are_bounded_and_every_answer_has_a_latency(upstream: Upstream) -> None:

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.traffic.conftest import Upstream, status
 
 from mlops.processes import free_port
 from mlops.traffic import replay
 from mlops.traffic.replay import Schedule, Settings, arguments, parsed
+from tests.traffic.conftest import Upstream, status
 
 
 def settings(upstream: Upstream, rows: Path, **more: object) -> Settings:

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from features import CATEGORIES, FEATURES, NUMBERS, build, minute_of_day
 
 

@@ -72,9 +72,7 @@ class StageResult:
     def as_record(self) -> dict[str, Any]:
         """Return the JSON form."""
         record = asdict(self)
-        record["checks"] = [
-            {**asdict(check), "evidence": dict(check.evidence)} for check in self.checks
-        ]
+        record["checks"] = [{**asdict(check), "evidence": dict(check.evidence)} for check in self.checks]
         return record
 
     @classmethod
