@@ -19,6 +19,8 @@ from mlops.tracking.mlflow import MlflowTracker
 from mlops.tracking.port import Registration
 from tests.stages.lab import Lab, MakeLab
 
+REQUIRED = ("validate", "test", "train", "package", "evaluate", "benchmark", "register")
+
 MEASURED = Check(
     name="auc",
     answer=Answer.PASSED,
@@ -39,7 +41,7 @@ def passed(stage: str, *checks: Check, **metrics: float) -> StageResult:
 @pytest.fixture
 def ready(make_lab: MakeLab, tracker: MlflowTracker) -> Lab:
     """All stages before `register` have passed; the package is a small one, and its run is a real run."""
-    lab = make_lab()
+    lab = make_lab(profile={"required_stages": REQUIRED})
     folder = lab.profile.home.parent / "packaged"
     (folder / "package" / "model").mkdir(parents=True)
     (folder / "package" / "package.json").write_text("{}")

@@ -1,7 +1,6 @@
 """MLflow as tracker and model registry, versions 2 and 3 of client and server alike.
 
-Runs, metrics, tags, versions and aliases go over :mod:`mlops.tracking.rest`; only files need MLflow's client,
-since they may lie in any object storage. It is imported when the first file moves.
+Runs, metrics, tags, versions and aliases go over :mod:`mlops.tracking.rest`, files over :mod:`mlops.tracking.files`.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlops.errors import InfrastructureError, MlopsError, UserError
+from mlops.errors import UserError
+from mlops.tracking.files import Files
 from mlops.tracking.port import LoggedModel, Registration
 from mlops.tracking.rest import Refused, Rest
 
@@ -34,14 +33,6 @@ _CREDENTIALS = (
     "MLFLOW_TRACKING_INSECURE_TLS",
     "MLFLOW_WORKSPACE",
 )
-_QUICK = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-}
 _PARAMETERS_PER_CALL = 100
 _METRICS_PER_CALL = 500
 _TAGS_PER_CALL = 100
@@ -54,7 +45,7 @@ _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Files:
+class _Place:
     """Where a logged model is: how people name it, and the address that its files lie under."""
 
     uri: str
@@ -67,6 +58,7 @@ class MlflowTracker:
 
     uri: str
     _rest: Rest = field(init=False, repr=False)
+    _files: Files = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not re.match(r"https?://", self.uri):
@@ -77,6 +69,7 @@ class MlflowTracker:
                 remedy="Set MLFLOW_TRACKING_URI to an MLflow server, or unset it to use the laptop's own.",
             )
         object.__setattr__(self, "_rest", Rest(self.uri))
+        object.__setattr__(self, "_files", Files(self.uri))
 
     def variables(self, run_id: str) -> dict[str, str]:
         """Return the variables by which a training logs into this run.
@@ -128,8 +121,7 @@ class MlflowTracker:
 
     def log_folder(self, run_id: str, folder: Path, under: str) -> None:
         """Add the files of a folder to a run; files that are there already are replaced."""
-        with _translated(self.uri, f"run {run_id}"), _client(self.uri) as mlflow:
-            mlflow.MlflowClient(tracking_uri=self.uri).log_artifacts(run_id, str(folder), under)
+        self._files.keep(run_id, folder, under)
 
     def end_run(self, run_id: str, status: str) -> None:
         """Close a run as FINISHED, FAILED or KILLED."""
@@ -147,17 +139,17 @@ class MlflowTracker:
         does everybody who saves a model and logs the folder). Of several of one name the newest counts.
         """
         run = self._run(run_id)
-        files = dict(self._models_of_version_3(run))
+        places = dict(self._models_of_version_3(run))
         for path in self._model_folders(run_id, "", _DEEPEST_FOLDER):
             name = path or str(run["info"]["run_name"])
-            files.setdefault(name, _Files(uri=f"runs:/{run_id}/{path}", root=f"runs:/{run_id}/{path}"))
-        return tuple(LoggedModel(name, each.uri, self._flavors(each.root)) for name, each in files.items())
+            places.setdefault(name, _Place(uri=f"runs:/{run_id}/{path}", root=f"runs:/{run_id}/{path}"))
+        return tuple(LoggedModel(name, each.uri, self._flavors(each.root)) for name, each in places.items())
 
     def download(self, uri: str, into: Path) -> Path:
         """Fetch a logged model's folder (the one with ``MLmodel``) into ``into``, which is made."""
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=into.parent, prefix=".download-") as scratch:
-            folder = self._fetch(uri, Path(scratch))
+            folder = self._files.fetch(uri, Path(scratch))
             found = next((each.parent for each in sorted(folder.rglob("MLmodel"))), None)
             if found is None:
                 raise UserError(
@@ -232,7 +224,7 @@ class MlflowTracker:
     def _experiment_name(self, experiment: str) -> str:
         return str(self._rest.get("experiments/get", experiment_id=experiment)["experiment"]["name"])
 
-    def _models_of_version_3(self, run: Mapping[str, Any]) -> Iterator[tuple[str, _Files]]:
+    def _models_of_version_3(self, run: Mapping[str, Any]) -> Iterator[tuple[str, _Place]]:
         info = run["info"]
         try:
             answer = self._rest.post(
@@ -248,7 +240,7 @@ class MlflowTracker:
         models = [each["info"] for each in answer.get("models", [])]
         for each in sorted(models, key=lambda info: int(info["creation_timestamp_ms"])):
             if each.get("status") == "LOGGED_MODEL_READY":
-                yield str(each["name"]), _Files(uri=f"models:/{each['model_id']}", root=each["artifact_uri"])
+                yield str(each["name"]), _Place(uri=f"models:/{each['model_id']}", root=each["artifact_uri"])
 
     def _model_folders(self, run_id: str, path: str, depth: int) -> Iterator[str]:
         """Walk the run's files for folders with an ``MLmodel``; what is inside such a folder is its own."""
@@ -265,16 +257,9 @@ class MlflowTracker:
         import yaml
 
         with tempfile.TemporaryDirectory() as scratch:
-            file = self._fetch(f"{root.rstrip('/')}/MLmodel", Path(scratch))
+            file = self._files.fetch(f"{root.rstrip('/')}/MLmodel", Path(scratch))
             described = yaml.safe_load(file.read_text()) or {}
         return tuple(sorted(described.get("flavors", {})))
-
-    def _fetch(self, uri: str, into: Path) -> Path:
-        with _translated(self.uri, uri), _client(self.uri) as mlflow:
-            fetched = mlflow.artifacts.download_artifacts(
-                artifact_uri=uri, dst_path=str(into), tracking_uri=self.uri
-            )
-        return Path(fetched)
 
     def _ensure_registered_model(self, model: str) -> dict[str, Any]:
         try:
@@ -302,51 +287,6 @@ class MlflowTracker:
         with tempfile.TemporaryDirectory() as scratch:
             (Path(scratch) / "model-card.md").write_text(registration.card)
             self.log_folder(registration.run_id, Path(scratch), "card")
-
-
-@contextmanager
-def _client(uri: str) -> Iterator[Any]:
-    """Give MLflow with our limits on time and retries; the process's variables are as before afterwards."""
-    before = {name: os.environ.get(name) for name in (*_QUICK, "MLFLOW_TRACKING_URI")}
-    os.environ.update({**_QUICK, "MLFLOW_TRACKING_URI": uri})
-    try:
-        import mlflow
-        import mlflow.artifacts
-
-        yield mlflow
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _translated(uri: str, what: str) -> Iterator[None]:
-    """Turn whatever MLflow and the storage clients below it raise into errors of ours, the cause kept."""
-    try:
-        yield
-    except MlopsError:
-        raise
-    except Exception as error:
-        # The clients of a dozen storages meet here, each with a tree of its own: there is no narrower class.
-        code = getattr(error, "error_code", "")
-        if code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
-            raise UserError(
-                "The tracking server has no such files",
-                expected=f"files of {what}",
-                found=str(error)[:500],
-                remedy="Check that the run still exists and that the training logged its model into it.",
-                where=uri,
-            ) from error
-        raise InfrastructureError(
-            "Files could not be moved from or to the tracking server",
-            expected=f"files of {what}",
-            found=f"{type(error).__name__}: {str(error)[:500]}",
-            remedy="Check the server and its artifact storage, then run again.",
-            where=uri,
-        ) from error
 
 
 def _pairs(values: Mapping[str, Any], longest: int) -> list[dict[str, str]]:
