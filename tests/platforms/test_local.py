@@ -25,6 +25,9 @@ from tests.platforms.rigs import Caller, await_ready, call, release
 
 A, B = release("a"), release("b")
 
+_NOTICED_SECONDS = 0.1
+"""What a kill takes to be a closed connection at the proxy, on a busy machine."""
+
 
 def serve(rig: LocalRig, blue: float, green: float, *, replicas: int = 1) -> Platform:
     """Deploy A to blue and B to green, and split."""
@@ -179,19 +182,20 @@ def test_a_killed_proxy_comes_back_with_the_same_split_on_the_same_port(local: L
     assert 20 < caller.by_lane()["green"] < 120
 
 
-def test_a_killed_server_among_several_costs_no_request(local: LocalRig) -> None:
+def test_a_killed_server_among_several_costs_only_what_it_held(local: LocalRig) -> None:
     local.platform.deploy(Deployment("blue", A, replicas=2))
     await_ready(local.platform, "blue")
     local.platform.split(Split({"blue": 1.0}))
     victim = next(iter(pids(local, "blue").values()))
     with Caller(local.platform.endpoint(), rate=100) as caller:
         time.sleep(0.5)
+        killed = time.time()
         os.kill(victim, signal.SIGKILL)
         time.sleep(0.5)
         local.platform.deploy(Deployment("blue", A, replicas=2))
         await_ready(local.platform, "blue")
-    # What the server held at the moment of its death is lost; nothing that comes after is.
-    assert len(caller.failed()) <= 4
+    # What was on its way to the server at the moment of its death is lost; nothing that comes after is.
+    assert [each for each in caller.failed() if each.sent > killed + _NOTICED_SECONDS] == []
     assert len(pids(local, "blue")) == 2
 
 
