@@ -79,9 +79,10 @@ def test_no_request_fails_in_a_rollout_and_a_rollback_at_a_hundred_requests_a_se
     try:
         platform.deploy(Deployment("green", candidate))
         await_ready(platform, "green", seconds=60)
+        _await_more(status, 1)
         for share in (0.1, 0.5, 1.0, 0.0):
             platform.split(Split({"blue": 1 - share, "green": share}))
-            time.sleep(0.7)
+            _await_more(status, 70)
         platform.remove("green")
         time.sleep(0.5)
     finally:
@@ -94,6 +95,19 @@ def test_no_request_fails_in_a_rollout_and_a_rollback_at_a_hundred_requests_a_se
     assert counted["blue"].errors == 0
     # Replay asks whether the address is ready before it begins, and the proxy counts that, too.
     assert 1 <= counted["blue"].requests - seen["by_lane"]["blue"] <= 2
+
+
+def _await_more(status: Path, requests: int, seconds: float = 60) -> None:
+    """Wait until so many more requests have been answered."""
+    deadline = time.monotonic() + seconds
+    before = _sent(status)
+    while _sent(status) < before + requests:
+        assert time.monotonic() < deadline, "no traffic"
+        time.sleep(0.05)
+
+
+def _sent(status: Path) -> int:
+    return int(json.loads(status.read_text())["sent"]) if status.exists() else 0
 
 
 def test_a_restarted_server_serves_the_same_rows(
