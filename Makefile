@@ -17,7 +17,7 @@ help:  ## Show this list
 
 .venv/local: .venv/bootstrap requirements/local.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/local.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
 .venv/dev: .venv/local requirements/dev.txt
@@ -44,7 +44,7 @@ check: install-dev  ## Format, lint, types, layers and generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) --no-print-directory generate
-	git diff --exit-code -- $(GENERATED)
+	test -z "$$(git status --porcelain -- $(GENERATED))" || { git diff -- $(GENERATED); exit 1; }
 
 fix: install-dev  ## Mend what can be mended by a machine
 	$(BIN)/ruff check --fix .
@@ -63,11 +63,14 @@ stop:  ## End everything that `make run` left running
 clean: stop  ## End everything and remove what was built here (not the releases in the data folder)
 	rm -rf .venv build examples/*/data examples/*/.mlops
 
-lock:  ## Pin all requirements again, with hashes
-	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 requirements/bootstrap.in -o requirements/bootstrap.txt
-	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra local pyproject.toml -o requirements/local.txt
-	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra local -c requirements/local.txt pyproject.toml requirements/dev.in -o requirements/dev.txt
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header
 
+lock: .venv/bootstrap  ## Pin all requirements again, with hashes
+	$(COMPILE) --python-version 3.11 requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(COMPILE) --python-version 3.11 --extra local pyproject.toml -o requirements/local.txt
+	$(COMPILE) --python-version 3.11 --extra local -c requirements/local.txt pyproject.toml requirements/dev.in -o requirements/dev.txt
+	cd runners && ../$(COMPILE) --no-annotate --python-version 3.9 --extra score mlops_serve/pyproject.toml -o mlops_serve/requirements.txt
+	cd examples/flights && ../../$(COMPILE) --no-annotate --python-version 3.11 requirements.in -o requirements.lock
 
 GENERATED := resources
 

@@ -9,7 +9,6 @@ both share the machine. Prints a table and writes build/bench/serve.json.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -19,10 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
+from figures import Figure, publish
 
 from mlops.environments.port import Command, Installed
 from mlops.environments.uv import UvEnvironments
@@ -95,44 +94,37 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def figures(server: Serving, bodies: list[bytes], seconds: float) -> list[dict[str, Any]]:
+def figures(server: Serving, bodies: list[bytes], seconds: float) -> list[Figure]:
     """Measure at each number of requests in flight; the bar is the order's: 1000 requests/s at 32."""
     infer = f"{server.url}/v2/models/delay/infer"
     measure(infer, bodies, seconds=1, concurrency=8)
-    entries = []
+    entries: list[Figure] = []
     for in_flight in IN_FLIGHT:
         before = _cpu_seconds(server.pid)
         load = measure(infer, bodies, seconds=seconds, concurrency=in_flight)
         cpu_ms = (_cpu_seconds(server.pid) - before) / len(load.latencies_seconds) * 1000
         p50, p99 = np.percentile(load.latencies_seconds, [50, 99]) * 1000
         bar = 1000.0 if in_flight == 32 else None
-        entries.append(_entry(f"requests/s at {in_flight} in flight", load.rate, "1/s", bar))
-        entries.append(_entry(f"p50 at {in_flight} in flight", float(p50), "ms"))
-        entries.append(_entry(f"p99 at {in_flight} in flight", float(p99), "ms"))
-        # Unlike the others this figure hardly depends on what else the machine does.
-        entries.append(_entry(f"server CPU per request at {in_flight} in flight", cpu_ms, "ms"))
-        entries.append(
-            _entry(f"failures at {in_flight} in flight", load.failures, "requests", 0, at_most=True)
-        )
+        at = f"at {in_flight} in flight"
+        entries += [
+            Figure(f"requests/s {at}", load.rate, "1/s", bar, ">=" if bar else ""),
+            Figure(f"p50 {at}", float(p50), "ms"),
+            Figure(f"p99 {at}", float(p99), "ms"),
+            # Unlike the others this figure hardly depends on what else the machine does.
+            Figure(f"server CPU per request {at}", cpu_ms, "ms"),
+            Figure(f"failures {at}", load.failures, "requests", 0, "<="),
+        ]
     memory = psutil.Process(server.pid).memory_info().rss / 2**20
     return [
         *entries,
-        _entry("ready after", server.ready_seconds, "s"),
-        _entry("resident memory", memory, "MiB"),
+        Figure("ready after", server.ready_seconds, "s"),
+        Figure("resident memory", memory, "MiB"),
     ]
 
 
 def _cpu_seconds(pid: int) -> float:
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
-
-
-def _entry(
-    name: str, value: float, unit: str, bar: float | None = None, *, at_most: bool = False
-) -> dict[str, Any]:
-    holds = None if bar is None else value <= bar if at_most else value >= bar
-    shown = "" if bar is None else f"{'<=' if at_most else '>='} {bar:g}"
-    return {"name": name, "value": round(value, 3), "unit": unit, "bar": shown, "holds": holds}
 
 
 def main() -> None:
@@ -142,14 +134,7 @@ def main() -> None:
     installed, package = prepare(home)
     bodies = v2_bodies(package / "golden.parquet")
     with serving(installed.python, package, home / "serve.log") as server:
-        entries = figures(server, bodies, seconds)
-    for entry in entries:
-        holds = {None: "", True: "holds", False: "FALLS SHORT"}[entry["holds"]]
-        print(f"{entry['name']:<42} {entry['value']:>10,.2f} {entry['unit']:<9} {entry['bar']:>8} {holds}")
-    target = ROOT / "build" / "bench" / "serve.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(entries, indent=1) + "\n")
-    print(f"written: {target}")
+        publish("serve", figures(server, bodies, seconds))
 
 
 if __name__ == "__main__":

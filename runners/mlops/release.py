@@ -11,7 +11,7 @@ from mlops.canonical import digest_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """Model version + image + contract + evidence (DESIGN 2).
+    """Model version + image + contract + evidence.
 
     ``version`` and ``evidence`` are not part of the digest's identity of *what runs*: two trainings of the same inputs that
     package to the same bytes under the same contract are the same release.

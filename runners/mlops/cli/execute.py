@@ -28,8 +28,8 @@ def execute(workspace: Path, command: tuple[str, ...]) -> int:
     }
     variables["PATH"] = f"{python.parent}{os.pathsep}{variables.get('PATH', os.defpath)}"
     variables["VIRTUAL_ENV"] = str(python.parent.parent)
-    if house.profile.tracking_uri:
-        variables["MLFLOW_TRACKING_URI"] = house.profile.tracking_uri
+    if "mlflow" in command:
+        variables["MLFLOW_TRACKING_URI"] = house.profile.tracking_uri or house.server.ensure()
     program, *arguments = command
     found = _program(program, python.parent, variables["PATH"])
     return subprocess.run([found, *arguments], cwd=workspace, env=variables, check=False).returncode

@@ -1,4 +1,4 @@
-"""The canary judge: two e-processes per metric, valid at every look (DESIGN 7).
+"""The canary judge: two e-processes per metric, valid at every look.
 
     settings = Settings(alpha=0.01, beta=0.05)
     state = State(metric="errors")

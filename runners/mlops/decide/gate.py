@@ -1,4 +1,4 @@
-"""The champion gate: candidate against champion on the same rows, with one of four verdicts (DESIGN 7).
+"""The champion gate: candidate against champion on the same rows, with one of four verdicts.
 
 With the two-sided interval (L, U) of coverage 1 - alpha for the gain (candidate minus champion, turned so
 that more is better) and the non-inferiority margin M: *better* when L > 0, *as good* when L >= -M, *worse*

@@ -1,4 +1,4 @@
-"""The append-only record of every decision, and the only source of truth on what is deployed (DESIGN 5)."""
+"""The append-only record of every decision, and the only source of truth on what is deployed."""
 
 from mlops.ledger.form import Author, BrokenLedger, Finding
 from mlops.ledger.heads import Heads, StoreHeads

@@ -1,4 +1,4 @@
-"""The stage cache: a result is named by the digest of all that it was computed from (DESIGN 4).
+"""The stage cache: a result is named by the digest of all that it was computed from.
 
 ``cache/<stage>/<key>/<generation>.json`` in the store, create-only: the first writer of a generation wins
 and the others

@@ -31,7 +31,7 @@ _REFUSED = (
 _NO_SPACE_TEXT = re.compile(r"No space left on device|Disk quota exceeded|os error (28|122)\b")
 
 
-class Defect(MlopsError):  # noqa: N818 - the word of DESIGN and of `category`
+class Defect(MlopsError):  # noqa: N818 - the word of `category`
     """Something that we did not foresee: a defect of this program (or of a stage of another package)."""
 
     category = "bug"

@@ -1,4 +1,4 @@
-"""Find the stages and put them in the order of the pipeline (DESIGN 2)."""
+"""Find the stages and put them in the order of the pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refuse a release while a stage that the profile requires has not passed (DESIGN 4)."""
+"""Refuse a release while a stage that the profile requires has not passed."""
 
 from __future__ import annotations
 

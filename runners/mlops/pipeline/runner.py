@@ -1,4 +1,4 @@
-"""Run the stages: what is around each of them is written once, here (DESIGN 4).
+"""Run the stages: what is around each of them is written once, here.
 
 Whatever happens (a failed gate, bad input, a lost network, a signal, a defect, a full disk), the run ends
 with a
