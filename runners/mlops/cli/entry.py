@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 import mlops
-from mlops.cli.lazy import Entry, LazyGroup
+from mlops.cli.lazy import Entry, LazyGroup, Switches, debug_option
 from mlops.errors import InfrastructureError, Interrupted, MlopsError
 
 COMMANDS = {
@@ -48,23 +48,23 @@ COMMANDS = {
     epilog="Exit codes: 0 passed, 1 a gate failed, 2 wrong input, 3 infrastructure failed, 4 interrupted, 5 could not tell.",
 )
 @click.version_option(mlops.__version__, prog_name="mlops")
-@click.option("--debug", is_flag=True, envvar="MLOPS_DEBUG", help="Show tracebacks of errors.")
-@click.pass_context
-def mlops_command(context: click.Context, debug: bool) -> None:
+def mlops_command() -> None:
     """Deliver a machine-learning model: from its repo to a served, reversible release."""
-    context.obj = debug
+
+
+mlops_command.params.append(debug_option(envvar="MLOPS_DEBUG", help="Show tracebacks of errors."))
 
 
 def main() -> NoReturn:
     """Run the command line and exit with the code that says how it went."""
-    debug = "--debug" in sys.argv[1:] or bool(os.environ.get("MLOPS_DEBUG"))
+    switches = Switches()
     try:
-        code = mlops_command.main(standalone_mode=False)
+        code = mlops_command.main(standalone_mode=False, obj=switches)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
     except MlopsError as error:
-        _explain(error, debug)
+        _explain(error, switches.debug)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
@@ -74,7 +74,7 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a defect is named as one
-        _confess(error, debug)
+        _confess(error, switches.debug)
         sys.exit(InfrastructureError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -10,7 +10,8 @@ import click
 from mlops.cli.repo import opened
 
 
-@click.command("exec", context_settings={"ignore_unknown_options": True})
+# Whatever follows the repo belongs to the command, its `--help` and `--debug` too.
+@click.command("exec", context_settings={"allow_interspersed_args": False})
 @click.argument("workspace", type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path))
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(workspace: Path, command: tuple[str, ...]) -> int:
@@ -30,7 +31,7 @@ def execute(workspace: Path, command: tuple[str, ...]) -> int:
     variables["VIRTUAL_ENV"] = str(python.parent.parent)
     if "mlflow" in command:
         variables["MLFLOW_TRACKING_URI"] = house.profile.tracking_uri or house.server.ensure()
-    program, *arguments = command
+    program, *arguments = command[1:] if command[0] == "--" else command
     found = _program(program, python.parent, variables["PATH"])
     return subprocess.run([found, *arguments], cwd=workspace, env=variables, check=False).returncode
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import click
@@ -18,8 +19,18 @@ class Entry(NamedTuple):
     section: str = ""
 
 
+@dataclass
+class Switches:
+    """What holds for every command, wherever on the line it is written."""
+
+    debug: bool = False
+
+
 class LazyGroup(click.Group):
-    """Shows its commands from :class:`Entry` lines alone; imports one when it is invoked."""
+    """Shows its commands from :class:`Entry` lines alone; imports one when it is invoked.
+
+    ``--debug`` may stand before or behind the command's name.
+    """
 
     def __init__(self, entries: Mapping[str, Entry], **settings: Any) -> None:  # noqa: ANN401 - click's own
         super().__init__(**settings)
@@ -35,8 +46,9 @@ class LazyGroup(click.Group):
         if entry is None:
             return None
         module, attribute = entry.target.split(":")
-        command = getattr(importlib.import_module(module), attribute)
-        return cast("click.Command", command)
+        command = cast("click.Command", getattr(importlib.import_module(module), attribute))
+        _accept_debug(command)
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -59,3 +71,20 @@ class LazyGroup(click.Group):
         for title, rows in sections.items():
             with formatter.section(title):
                 formatter.write_dl(rows)
+
+
+def debug_option(**settings: Any) -> click.Option:  # noqa: ANN401 - click's own
+    """Return the option that turns tracebacks on, for the whole command line."""
+    return click.Option(["--debug"], is_flag=True, expose_value=False, callback=_turn_on, **settings)
+
+
+def _turn_on(context: click.Context, option: click.Parameter, on: bool) -> None:  # noqa: ARG001 - click's
+    context.ensure_object(Switches).debug |= on
+
+
+def _accept_debug(command: click.Command) -> None:
+    """Give a command, and those below it, the option without showing it in their help."""
+    if not any("--debug" in parameter.opts for parameter in command.params):
+        command.params.append(debug_option(hidden=True))
+    for below in getattr(command, "commands", {}).values():
+        _accept_debug(below)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mlops.cli.lazy import Switches
 from mlops.cli.repo import opened, request_for, selection_options, workspace_argument
 
 
@@ -15,13 +16,17 @@ from mlops.cli.repo import opened, request_for, selection_options, workspace_arg
 @selection_options
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a pipeline.")
 @click.pass_obj
-def plan(debug: bool, workspace: Path, only: tuple[str, ...], since: str, fresh: bool, as_json: bool) -> None:
+def plan(
+    switches: Switches, workspace: Path, only: tuple[str, ...], since: str, fresh: bool, as_json: bool
+) -> None:
     """Show which stages would run, and why; nothing is run."""
     from mlops.pipeline.plan import make_plan
     from mlops.pipeline.registry import find_stages
 
     house, contract = opened(workspace)
-    request = request_for(house, contract, workspace, only=only, since=since, fresh=fresh, debug=debug)
+    request = request_for(
+        house, contract, workspace, only=only, since=since, fresh=fresh, debug=switches.debug
+    )
     planned = make_plan(find_stages(), house.contexts(contract, workspace), request)
     if as_json:
         click.echo(json.dumps(planned.as_record(), indent=1))

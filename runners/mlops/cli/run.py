@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlops.cli.lazy import Switches
 from mlops.cli.repo import opened, request_for, selection_options, workspace_argument
 
 if TYPE_CHECKING:
-    from mlops.contract import Contract
+    from mlops.errors import MlopsError
     from mlops.pipeline.run import RunResult
     from mlops.wiring import House
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event; the last is the whole run.")
 @click.pass_obj
 def run(
-    debug: bool,
+    switches: Switches,
     workspace: Path,
     only: tuple[str, ...],
     since: str,
@@ -36,40 +37,54 @@ def run(
     What has not changed comes from the cache. The exit code says how it went: 0 passed, 1 a gate failed, 2 wrong input,
     3 infrastructure failed, 4 interrupted, 5 could not tell.
     """
+    from mlops.errors import MlopsError
     from mlops.pipeline.progress import PlainReporter, reporter_for
     from mlops.pipeline.registry import find_stages
     from mlops.pipeline.runner import run_pipeline
 
-    house, contract = _opened(workspace)
-    house.warm_up()
-    request = request_for(house, contract, workspace, only=only, since=since, fresh=fresh, debug=debug)
-    reporter = PlainReporter(sys.stdout) if plain else reporter_for(sys.stdout, as_json=as_json)
-    result = run_pipeline(find_stages(), house.contexts(contract, workspace), request, reporter)
-    if result.exit_code == 0:
-        # What serves may have been ended with the machine; a run that finds nothing to do still leaves it serving.
-        house.engine(contract.model).advance()
+    try:
+        house, contract = opened(workspace)
+        house.warm_up()
+        request = request_for(
+            house, contract, workspace, only=only, since=since, fresh=fresh, debug=switches.debug
+        )
+        reporter = PlainReporter(sys.stdout) if plain else reporter_for(sys.stdout, as_json=as_json)
+        result = run_pipeline(find_stages(), house.contexts(contract, workspace), request, reporter)
+        if result.exit_code == 0:
+            # What serves may have been ended with the machine; a run that finds nothing to do still leaves it serving.
+            house.engine(contract.model).advance()
+    except MlopsError as error:
+        _write_down(workspace, error)
+        raise
     if not as_json:
         _closing(house, contract.model, workspace, result)
     return result.exit_code
 
 
-def _opened(workspace: Path) -> tuple[House, Contract]:
-    """Read contract and profile; a mistake in them is in the error file too, for whoever does not see the terminal."""
-    from mlops.errors import MlopsError
+def _write_down(workspace: Path, error: MlopsError) -> None:
+    """Tell the error in its file too, for whoever does not see the terminal; other files of a run stay as they are."""
     from mlops.pipeline.failures import write_error
     from mlops.pipeline.files import Folders
 
-    try:
-        return opened(workspace)
-    except MlopsError as error:
-        folders = Folders(workspace)
-        folders.prepare()
-        write_error(folders.root, error)
-        raise
+    folders = Folders(workspace)
+    folders.make()
+    write_error(folders.root, error)
 
 
 def _closing(house: House, model: str, workspace: Path, result: RunResult) -> None:
-    """Say what is served now, where to look, and how to undo it."""
+    """Say what is served now, where to look, and how to undo it; how the run went is settled already."""
+    from mlops.errors import MlopsError
+
+    try:
+        rows = _places(house, model, workspace, result)
+    except MlopsError as error:
+        rows = [("serving", f"cannot be told: {error.headline}")]
+    click.echo()
+    for name, text in rows:
+        click.echo(f"  {name:<8} {text}")
+
+
+def _places(house: House, model: str, workspace: Path, result: RunResult) -> list[tuple[str, str]]:
     from mlops.cli.looking import serving_line
 
     state = house.ledger(model).state()
@@ -82,6 +97,4 @@ def _closing(house: House, model: str, workspace: Path, result: RunResult) -> No
     rows.append(("MLflow", f"{address}/#/models/{model}" if address else unmirrored))
     if state.warm is not None and result.exit_code == 0:
         rows.append(("undo", f"mlops rollback {model}"))
-    click.echo()
-    for name, text in rows:
-        click.echo(f"  {name:<8} {text}")
+    return rows

@@ -87,9 +87,8 @@ def _lines(record: dict[str, Any]) -> list[str]:
 
     lines = [f"{record['model']} in {record['environment']}"]
     if record["serving"]:
-        health = (
-            "answering" if record["answering"] else "NOT ANSWERING (`mlops rollout advance` brings it back)"
-        )
+        back = f"`mlops rollout advance {record['model']}` brings it back"
+        health = "answering" if record["answering"] else f"NOT ANSWERING ({back})"
         since = ago(record["serving"]["since"])
         lines.append(f"  serving   {named(record['serving']['release'])}, {since}, {health}")
         lines.append(f"  address   {record['address']}")

@@ -39,12 +39,16 @@ class Folders:
                 path.replace(self.root / "log.1.jsonl")
         return path
 
-    def prepare(self) -> None:
-        """Make the folder, ignored by git, without the files that tell of an earlier run's end."""
+    def make(self) -> None:
+        """Make the folder, ignored by git."""
         self.root.mkdir(parents=True, exist_ok=True)
         ignore = self.root / ".gitignore"
         if not ignore.exists():
             write_text(ignore, "*\n")
+
+    def prepare(self) -> None:
+        """Make the folder, without the files that tell of an earlier run's end."""
+        self.make()
         for name in _OF_THE_RUN:
             (self.root / name).unlink(missing_ok=True)
 

@@ -85,9 +85,10 @@ def _superseded(state: State, running: RolloutState) -> RolledBack:
 
 
 def _busy(running: RolloutState) -> UserError:
+    model = running.candidate.release["model"]
     return UserError(
         f"{named(running.candidate.release)} is being rolled out at {running.weight:.0%}",
         expected="no running rollout",
         found=f"rollout {running.id}, begun at {running.started}",
-        remedy="wait for it (mlops rollout watch), take it back (mlops rollback), or supersede it",
+        remedy=f"wait for it (`mlops rollout watch {model}`) or take it back (`mlops rollback {model}`); then run again",
     )

@@ -107,7 +107,7 @@ class Engine:
                 continue  # somebody else has decided: look at what is true now
         raise InfrastructureError(
             f"{self._ledger.model} in {self._ledger.environment} changes faster than it can be read",
-            remedy="see who else is at it: mlops history",
+            remedy=f"see who else is at it: mlops history {self._ledger.model}",
         )
 
     def watch(self, on_tick: Callable[[Outcome], None] | None = None, tick_seconds: float = 1.0) -> Outcome:
