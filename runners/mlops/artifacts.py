@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mlops.canonical import canonical_json, digest_bytes, digest_file, digest_tree
@@ -38,11 +38,9 @@ def keep_folder(store: Store, folder: Path) -> str:
             remedy="run the stage that makes it",
             where=str(folder),
         )
-    entries = {
-        path.relative_to(folder).as_posix(): _keep_file(store, path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    _refuse_strangers(folder, files)
+    entries = {path.relative_to(folder).as_posix(): _keep_file(store, path) for path in files}
     tree = canonical_json(entries)
     digest = digest_bytes(tree)
     # The tree comes last: who finds it finds all its files.
@@ -74,6 +72,20 @@ def fetch_folder(store: Store, digest: str, into: Path) -> Path:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return into
+
+
+def _refuse_strangers(folder: Path, files: Sequence[Path]) -> None:
+    """Refuse links to files outside: model code writes these folders, and must not publish what it can read."""
+    inside = folder.resolve()
+    for path in files:
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise UserError(
+                f"{path.name} is a link to a file outside of its folder",
+                expected="files, or links within the folder",
+                found=str(path.resolve()),
+                remedy="write the file itself there instead of a link",
+                where=str(path),
+            )
 
 
 def _keep_file(store: Store, path: Path) -> str:

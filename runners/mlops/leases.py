@@ -99,7 +99,8 @@ class Lease:
         while not self._done.wait(self._ttl_seconds / 4):
             count += 1
             try:
-                if self._store.exists(_path(self._folder, self.number + 1, "json")):
+                # Whoever took over may have gone again and cleared his number: the latest one tells.
+                if _latest(self._store, self._folder)[0] > self.number:
                     self._superseded = True
                     return
                 self._store.put(_path(self._folder, self.number, "beat"), str(count).encode())

@@ -236,3 +236,16 @@ def test_any_folder_comes_back(tmp_path_factory: pytest.TempPathFactory, files: 
     store = open_store(f"file://{base}/store")
     back = fetch_folder(store, keep_folder(store, folder), base / "back")
     assert contents(back) == contents(folder)
+
+
+def test_a_link_to_a_file_outside_is_refused_and_one_within_is_followed(store: Store, tmp_path: Path) -> None:
+    secret = tmp_path / "signing.pem"
+    secret.write_text("secret")
+    folder = tmp_path / "linked"
+    folder.mkdir()
+    (folder / "a").write_text("a")
+    (folder / "same").symlink_to("a")
+    keep_folder(store, folder)
+    (folder / "model.bin").symlink_to(secret)
+    with pytest.raises(UserError, match=r"model\.bin is a link to a file outside"):
+        keep_folder(store, folder)

@@ -165,6 +165,13 @@ def test_a_holder_that_was_taken_over_learns_it(store: Store) -> None:
         assert "0.6 s" in lost.value.expected
 
 
+def test_a_holder_that_slept_through_two_takeovers_learns_it_too(store: Store) -> None:
+    with take(store) as lease:
+        # The first who took over has gone, and its entry with it.
+        elsewhere(store, number=3)
+        wait_until(lambda: lease.lost)
+
+
 def test_a_holder_that_cannot_reach_the_store_counts_itself_out(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

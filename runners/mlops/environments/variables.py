@@ -32,17 +32,21 @@ def minimal(python: Path) -> dict[str, str]:
     return {**kept, "PATH": path, "VIRTUAL_ENV": str(python.parent.parent), "PYTHONUNBUFFERED": "1"}
 
 
+_INDEX = frozenset({"NETRC", "PYENV_ROOT", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "PATH"})
+_OTHER_ENVIRONMENTS = frozenset({"UV_PYTHON", "UV_PROJECT_ENVIRONMENT"})
+
+
 def for_uv() -> Mapping[str, str]:
-    """Return ours for uv itself (index and cache settings count), less what names another environment."""
-    dropped = {
-        "VIRTUAL_ENV",
-        "PYTHONPATH",
-        "PYTHONHOME",
-        "CONDA_PREFIX",
-        "UV_PYTHON",
-        "UV_PROJECT_ENVIRONMENT",
+    """Return the variables for uv: its own settings and those of the network, nothing else.
+
+    Installing may build a package from source, which runs its author's code: no secret of ours may be there.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if (name in _KEPT | _INDEX or name.startswith(("UV_", *_KEPT_PREFIXES)))
+        and name not in _OTHER_ENVIRONMENTS
     }
-    kept = {name: value for name, value in os.environ.items() if name not in dropped}
     # pyenv's shims answer only for the versions that are switched on, and uv gives up at one that does not.
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     pyenv = [str(folder) for folder in sorted(root.glob("versions/3.*/bin"))]
