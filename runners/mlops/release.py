@@ -8,6 +8,9 @@ from typing import Any
 
 from mlops.canonical import digest_json
 
+RELEASE_TYPE = "application/vnd.mlops.release+json"
+"""Payload type of the signed release, so that no other signature can stand in for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
@@ -49,6 +52,11 @@ class Release:
     def short(self) -> str:
         """First twelve digits of the digest: enough for people and for names of processes."""
         return self.digest[:12]
+
+    @property
+    def envelope(self) -> str:
+        """Where the store keeps the signed record (a DSSE envelope); one per digest, create-only."""
+        return f"releases/{self.digest}.json"
 
     def as_record(self) -> dict[str, Any]:
         """Return the JSON form, digest included."""

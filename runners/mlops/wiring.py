@@ -91,7 +91,7 @@ class House:
         """Brings packaged models to this machine and runs them."""
         from mlops.serving.launch import Launcher
 
-        return Launcher(self.store, self.environments, self.profile.home)
+        return Launcher(self.store, self.environments, self.profile.home, self.verifier)
 
     @cached_property
     def server(self) -> EmbeddedServer:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops.errors import InfrastructureError
+from mlops.errors import InfrastructureError, UserError
 from mlops.platforms.port import LANES, Deployment, Observation, Phase, Readiness, Split
 
 BOUNDS = (0.1, 0.5, 1.0, 2.5)
@@ -53,6 +53,8 @@ class Memory:
     behaviours: dict[str, dict[str, Any]] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     """Injected: name of the method (or ``counts``, ``missing``) and what to say or do."""
+    refusals: dict[str, str] = field(default_factory=dict)
+    """Injected: name of the method and what the user must put right before it can work."""
     calls: list[list[Any]] = field(default_factory=list)
     """Every effect: deploy, split, remove."""
 
@@ -66,6 +68,10 @@ class MemoryPlatform:
             path.write_text(json.dumps(asdict(Memory())))
 
     # The port
+
+    def check(self) -> None:
+        with self._memory("check"):
+            pass
 
     def deploy(self, deployment: Deployment) -> None:
         with self._memory("deploy") as memory:
@@ -152,9 +158,13 @@ class MemoryPlatform:
         with self._memory("") as memory:
             memory.faults[method] = message
 
+    def refuse(self, method: str, message: str = "the port is taken") -> None:
+        with self._memory("") as memory:
+            memory.refusals[method] = message
+
     def heal(self) -> None:
         with self._memory("") as memory:
-            memory.faults = {}
+            memory.faults, memory.refusals = {}, {}
 
     def kill_proxy(self) -> None:
         with self._memory("") as memory:
@@ -186,6 +196,8 @@ class MemoryPlatform:
             memory = Memory(**json.loads(before))
             if method in memory.faults:
                 raise InfrastructureError(memory.faults[method], remedy="heal it")
+            if method in memory.refusals:
+                raise UserError(memory.refusals[method], found="a process", remedy="end it")
             yield memory
             after = json.dumps(asdict(memory))
             if after != before:

@@ -11,10 +11,10 @@ from mlops.errors import GateFailed, InfrastructureError
 from mlops.pipeline.results import Answer, Check, StageResult, Status
 from mlops.pipeline.stage import Never
 from mlops.processes import free_port
-from mlops.release import Release
+from mlops.release import RELEASE_TYPE, Release
 from mlops.signing import SignatureError
 from mlops.stages.build import Build
-from mlops.stages.register import RELEASE_TYPE, Register
+from mlops.stages.register import Register
 from mlops.tracking.mlflow import MlflowTracker
 from mlops.tracking.port import Registration
 from tests.stages.lab import Lab, MakeLab

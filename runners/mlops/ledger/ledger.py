@@ -87,6 +87,11 @@ class Ledger:
         """The key that signs what is appended, for whoever writes a record that an event refers to."""
         return self._signer
 
+    @property
+    def verifier(self) -> Verifier | None:
+        """Whose signatures count, for whoever reads a record that an event refers to."""
+        return self._files.verifier
+
     def state(self) -> State:
         """Return what the ledger says now.
 

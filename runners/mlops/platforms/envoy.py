@@ -97,6 +97,11 @@ class Envoy:
         (histogram,) = content["stats_config"]["histogram_bucket_settings"]
         return Start(content["node"]["id"], tuple(histogram["buckets"]))
 
+    def check(self, port: int) -> None:
+        """Raise UserError when it is not installed, or another program keeps this port."""
+        executable()
+        refuse_taken_port(port)
+
     def start(self, port: int, runtime: Mapping[str, Any]) -> None:
         """Start it on this port with these shares and wait until it serves; UserError when the port is taken."""
         refuse_taken_port(port)

@@ -55,6 +55,13 @@ class LocalPlatform:
         bounds = sorted({*map(float, COMMON_BOUNDS_MS), *map(float, bounds_ms)})
         self._envoy = Envoy(home / "envoy", bounds_ms=bounds, request_seconds=request_seconds)
 
+    def check(self) -> None:
+        """Raise UserError when another program keeps the port that users call, or the proxy is not installed."""
+        # Under the lock: else the port may be kept by our own proxy, which another command is just starting.
+        with self._state.locked():
+            if not self._envoy.running():
+                self._envoy.check(self._port())
+
     def deploy(self, deployment: Deployment) -> None:
         """Start what does not run of the deployment, servers and proxy, and return at once.
 

@@ -78,6 +78,12 @@ class Split:
 class Platform(Protocol):
     """What a platform must do; one module and one line of the contract suite each."""
 
+    def check(self) -> None:
+        """Raise UserError when the address that users call cannot be served from; change nothing.
+
+        Asked before a rollout begins, when a refusal still costs nothing.
+        """
+
     def deploy(self, deployment: Deployment) -> None:
         """Start the release in its lane and return at once; a lane that already runs it is left alone."""
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from mlops.decide.verdicts import Verdict
-from mlops.errors import InfrastructureError
+from mlops.errors import InfrastructureError, UserError
 from mlops.ledger import Conflict, Ledger
 from mlops.ledger.events import Event, Payload, Promoted, Retired, RolledBack, WeightSet
 from mlops.ledger.state import RolloutState, State, fold
@@ -82,12 +82,19 @@ class Engine:
 
         A release that serves already needs no rollout (the id is empty); one that is being rolled out keeps
         its rollout. Raises UserError when another release is being rolled out, unless it may be superseded:
-        then that one is rolled back first.
+        then that one is rolled back first; and, before anything is decided, when users could not be served.
         """
         strategy_named(str(settings["strategy"]))
-        decision = Beginning(
+        beginning = Beginning(
             release=release, settings=settings, reason=reason, supersede=supersede, prefix=self._prefix
         )
+
+        def decision(state: State) -> tuple[Payload, str] | None:
+            decided = beginning(state)
+            if decided is not None:
+                self._platform.check()
+            return decided
+
         while True:
             state, event = self._ledger.decide(decision)
             if event is None:
@@ -198,13 +205,26 @@ class Engine:
             rollout=rollout, step=step, weight=weight, verdict=tick.verdict, evidence=tick.evidence
         )
         after = self._append(state, payload, tick.sentence)[0]
-        divide(self._platform, shares(after, placed.ready))
+        self._divide(shares(after, placed.ready))
 
     def _end(self, state: State, rollout: RolloutState, payload: Payload, reason: str) -> Outcome:
         after, event = self._append(state, payload, reason)
-        divide(self._platform, shares(after, {}))
+        self._divide(shares(after, {}))
         Ticks(self._store, rollout.id).sweep()
         return ending(event, rollout.candidate.release)
+
+    def _divide(self, wanted: Mapping[str, float]) -> None:
+        """Send each lane its share. What is decided stands: a refusal is outlasted like any failure of the platform."""
+        try:
+            divide(self._platform, wanted)
+        except UserError as error:
+            raise InfrastructureError(
+                error.headline,
+                expected=error.expected,
+                found=error.found,
+                remedy=error.remedy,
+                where=error.where,
+            ) from error
 
     def _append(self, state: State, payload: Payload, reason: str) -> tuple[State, Event]:
         event = self._ledger.append(payload, reason=reason, expect=state.sequence)
@@ -215,6 +235,8 @@ class Engine:
         """Return why the candidate cannot be deployed, empty while there is hope."""
         if tick.unready_since is None:
             return ""
+        if why := placed.refused.get(rollout.candidate.lane):
+            return f"it cannot be deployed: {why}"
         readiness = placed.ready[rollout.candidate.lane]
         detail = "; ".join(filter(None, [readiness.detail, *placed.trouble]))
         if readiness.phase is Phase.FAILED and (rollout.step < 0 or tick.restarts > RESTARTS):

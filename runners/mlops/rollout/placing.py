@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import isclose
 
-from mlops.errors import InfrastructureError
+from mlops.errors import InfrastructureError, MlopsError, UserError
 from mlops.ledger.state import Placement, State
 from mlops.platforms.port import LANES, Deployment, Phase, Platform, Readiness, Split
 from mlops.release import Release
+from mlops.signing import SignatureError
 from mlops.telemetry import crossing
 
 _SAME_SHARE = 1e-3  # proxies keep shares as integers out of some thousands
@@ -22,6 +23,8 @@ class Placed:
 
     ready: Mapping[str, Readiness]
     trouble: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Of that, by lane, why its release cannot be deployed at all: asking again would not help."""
 
     def is_ready(self, placement: Placement | None) -> bool:
         """Whether the lane runs this release and the proxy can reach it."""
@@ -62,14 +65,18 @@ def place(platform: Platform, state: State) -> Placed:
     before = {lane: platform.ready(lane) for lane in LANES}
     strangers = [lane for lane in LANES if _is_stranger(before[lane], wanted.get(lane))]
     settled = [each for each in wanted.values() if each.lane not in strangers]
-    trouble = _deploy(platform, state, settled)
+    trouble, refused = _deploy(platform, state, settled)
     ready = {lane: platform.ready(lane) for lane in LANES}
-    trouble += _attempt(partial(divide, platform, shares(state, ready)))
-    for lane in strangers:
-        trouble += _attempt(partial(platform.remove, lane))
-    trouble += _deploy(platform, state, [each for each in wanted.values() if each.lane in strangers])
+    attempts = [partial(divide, platform, shares(state, ready))]
+    attempts += [partial(platform.remove, lane) for lane in strangers]
+    trouble += [_told(error) for error in map(_attempt, attempts) if error is not None]
+    late = _deploy(platform, state, [each for each in wanted.values() if each.lane in strangers])
     after = {lane: platform.ready(lane) if lane in strangers else ready[lane] for lane in LANES}
-    return Placed({lane: _first_word(before[lane], after[lane]) for lane in LANES}, tuple(trouble))
+    return Placed(
+        ready={lane: _first_word(before[lane], after[lane]) for lane in LANES},
+        trouble=tuple(dict.fromkeys((*trouble, *late[0]))),
+        refused={**refused, **late[1]},
+    )
 
 
 def divide(platform: Platform, wanted: Mapping[str, float]) -> None:
@@ -101,12 +108,20 @@ def _first_word(before: Readiness, after: Readiness) -> Readiness:
     return before if failed else after
 
 
-def _deploy(platform: Platform, state: State, placements: Iterable[Placement]) -> list[str]:
+def _deploy(
+    platform: Platform, state: State, placements: Iterable[Placement]
+) -> tuple[list[str], dict[str, str]]:
+    """Return what did not work, and by lane what was refused."""
     trouble: list[str] = []
+    refused: dict[str, str] = {}
     for each in placements:
-        trouble += _attempt(partial(platform.deploy, _deployment(state, each)))
+        error = _attempt(partial(platform.deploy, _deployment(state, each)))
+        if error is not None:
+            trouble.append(_told(error))
+        if error is not None and not isinstance(error, InfrastructureError):
+            refused[each.lane] = _told(error)
         crossing("rollout.after-deploy")
-    return trouble
+    return trouble, refused
 
 
 def _deployment(state: State, placement: Placement) -> Deployment:
@@ -118,9 +133,17 @@ def _deployment(state: State, placement: Placement) -> Deployment:
     )
 
 
-def _attempt(act: Callable[[], None]) -> list[str]:
+def _attempt(act: Callable[[], None]) -> MlopsError | None:
+    """Return what stood in the way; an interruption does not, and a defect of ours must show."""
     try:
         act()
-    except InfrastructureError as error:
-        return [error.headline]
-    return []
+    except (InfrastructureError, UserError, SignatureError) as error:
+        return error
+    return None
+
+
+def _told(error: MlopsError) -> str:
+    """Return a sentence; of what only a person can put right also the details."""
+    if isinstance(error, InfrastructureError) or not error.found:
+        return error.headline
+    return f"{error.headline} ({error.found})"

@@ -1,21 +1,31 @@
-"""Start a release's server, or score files with a package, in the package's own environment."""
+"""Start a release's server, or score files with a package, in the package's own environment.
+
+Nothing is started from a local copy that differs from its digest, nor from a release whose signature does not hold.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mlops.canonical import digest_tree
 from mlops.environments.port import Command, Completed, Environments, Installed, Locked
 from mlops.environments.variables import minimal
 from mlops.errors import InfrastructureError, UserError
 from mlops.release import Release
+from mlops.serving.signatures import refuse_unsigned
 from mlops.store import Store
+
+if TYPE_CHECKING:
+    from mlops.signing import Verifier
+
+_log = logging.getLogger(__name__)
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -54,31 +64,50 @@ class ScoreJob:
 
 
 class Launcher:
-    """Brings packages from the store to this machine (below ``home/packages``) and runs them."""
+    """Brings packages from the store to this machine (below ``home/packages``) and runs them.
 
-    def __init__(self, store: Store, environments: Environments, home: Path) -> None:
+    Args:
+        store: has the packages, and the releases' signatures.
+        environments: makes the packages' own Pythons.
+        home: folder of the local copies.
+        verifier: whose signature a release needs to be served. Without one nobody's key is known, and only digests
+            are checked: enough for the stages, which run candidates that are no releases yet.
+    """
+
+    def __init__(
+        self, store: Store, environments: Environments, home: Path, verifier: Verifier | None = None
+    ) -> None:
         self._store = store
         self._environments = environments
         self._home = home.absolute()
+        self._verifier = verifier
 
     def package(self, digest: str) -> Path:
-        """Return the folder with the package, fetched and verified once; a half-fetched one is never seen."""
+        """Return the folder with the package; a copy that is there is digested each time and replaced if it differs.
+
+        A half-fetched one is never seen. Raises Corrupted when the store itself holds something else.
+        """
         from mlops.artifacts import fetch_folder
 
         final = self._home / "packages" / digest
         if final.is_dir():
-            return final
-        final.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".fetching-", dir=final.parent))
-        try:
-            fetched = fetch_folder(self._store, digest, partial / "package")
-            _into_place(fetched, final)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        return final
+            _forget_bytecode(final)
+            if digest_tree(final) == digest:
+                return final
+            _log.warning("the copy of package %s in %s was altered: fetching it again", digest[:12], final)
+        return fetch_folder(self._store, digest, final)
 
     def command(self, release: Release, port: int) -> ServerCommand:
-        """Return the command of the release's server on this port of 127.0.0.1; installs its environment if need be."""
+        """Return the command of the release's server on this port of 127.0.0.1; installs its environment if need be.
+
+        Raises SignatureError when no trusted key has signed exactly this release.
+        """
+        if self._verifier is not None:
+            refuse_unsigned(self._store, self._verifier, release)
+        return self.unreleased(release, port)
+
+    def unreleased(self, release: Release, port: int) -> ServerCommand:
+        """Return the command of a candidate's server: nobody has signed it yet, so only its digest must hold."""
         package = self.package(release.package)
         python = self._installed(package).python
         argv = (
@@ -132,12 +161,10 @@ def locked_of(package: Path) -> Locked:
         ) from error
 
 
-def _into_place(fetched: Path, final: Path) -> None:
-    try:
-        fetched.rename(final)
-    except OSError:
-        if not final.is_dir():  # else another process was first, with the same content
-            raise
+def _forget_bytecode(package: Path) -> None:
+    """Remove what Python has compiled beside the model's own code: it is in no digest, and would be run all the same."""
+    for folder in sorted(package.rglob("__pycache__")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _server_variables(python: Path) -> Mapping[str, str]:

@@ -20,6 +20,7 @@ from mlops.stages import answers, comparison
 from mlops.stages.behaviours import Behaviours, sample_of
 from mlops.stages.champions import Champion, champion_of, golden_of, reproduction, score_champion
 from mlops.stages.comparison import Contest, Outcome
+from mlops.telemetry import crossing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,6 +149,7 @@ class Evaluate:
             context.build_ledger.decide(decision)
         except ValueError as error:
             raise _incomparable(contract.metric.name, error) from error
+        crossing("evaluate.after-use")
         return outcomes[-1], _own(contest)
 
     def _written(

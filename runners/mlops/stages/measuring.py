@@ -125,7 +125,7 @@ class Bench:
         """
         package = self._launcher.package(release.package)
         port = free_port()
-        command = self._launcher.command(release, port)
+        command = self._launcher.unreleased(release, port)
         begun = time.monotonic()
         record, log = self._folder / f"{name}.json", self._folder / f"{name}.log"
         log.unlink(missing_ok=True)
@@ -228,7 +228,7 @@ def _await_ready(port: int, record: Path, log: Path, name: str) -> None:
                 f"The server of the {name} did not become ready",
                 expected=f"a ready server within {START_SECONDS:g} s",
                 found=tail(log) or "it wrote nothing",
-                remedy="Start it by hand to see why: mlops serve",
+                remedy="Read what it wrote, above; often a file or a package was not logged with the model.",
             )
         time.sleep(0.02)
 

@@ -13,13 +13,13 @@ from mlops.ledger.events import Payload, Registered
 from mlops.ledger.state import State
 from mlops.pipeline.results import Answer, Check, StageResult, Status
 from mlops.pipeline.stage import Context, Never, Validity
-from mlops.release import Release
+from mlops.release import RELEASE_TYPE, Release
+from mlops.serving.signatures import signed_release
 from mlops.stages.card import model_card
 from mlops.stages.package import release_of
+from mlops.telemetry import crossing
 from mlops.tracking.port import Registration
 
-RELEASE_TYPE = "application/vnd.mlops.release+json"
-"""Payload type of the signed release, so that no other signature can stand in for it."""
 CARD = "model-card.md"
 
 _DONE = frozenset({Status.PASSED, Status.CACHED})
@@ -54,11 +54,10 @@ class Register:
         (context.output / CARD).write_text(card)
         context.say("registering the version", None)
         version = context.tracker.register(_registration(context, unregistered, card))
-        release = _release(context, version)
-        known = context.environment_ledger.state().releases.get(release.digest)
-        if known is not None:
-            release = Release.from_record(known)
+        crossing("register.after-version")
+        release = _known(context, _release(context, version))
         signed = _keep(context, release)
+        crossing("register.after-keep")
         for ledger in (context.build_ledger, context.environment_ledger):
             _record(ledger, release)
         return StageResult(
@@ -144,6 +143,20 @@ def _package_folder(context: Context) -> Path:
     return context.artifact("package", "package")
 
 
+def _known(context: Context, release: Release) -> Release:
+    """Return the release as it was signed or recorded before, by a run that was killed or for another environment.
+
+    Its evidence may differ by then, and one digest has one signed record. SignatureError when a stranger signed it.
+    """
+    ledgers = (context.environment_ledger, context.build_ledger)
+    verifier = context.environment_ledger.verifier
+    signed = signed_release(context.store, verifier, release) if verifier is not None else None
+    if signed is not None:
+        return signed
+    records = (ledger.state().releases.get(release.digest) for ledger in ledgers)
+    return next((Release.from_record(record) for record in records if record is not None), release)
+
+
 def _keep(context: Context, release: Release) -> bool:
     """Write the release, and with a key its signed envelope into the store; say whether it is signed."""
     payload = canonical_json(release.as_record())
@@ -152,7 +165,7 @@ def _keep(context: Context, release: Release) -> bool:
     if signer is None:
         return False
     envelope = signer.sign(payload, RELEASE_TYPE)
-    context.store.create(f"releases/{release.digest}.json", canonical_json(envelope))
+    context.store.create(release.envelope, canonical_json(envelope))
     return True
 
 
@@ -165,6 +178,7 @@ def _record(ledger: Ledger, release: Release) -> None:
         ), f"version {release.version} passed every required stage"
 
     ledger.decide(decision)
+    crossing(f"register.after-record:{ledger.environment}")
 
 
 def _complete(context: Context) -> Check:
