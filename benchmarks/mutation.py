@@ -53,7 +53,7 @@ TARGETS = {
                 "ledger_verify",
             )
         ),
-        without="not on_every_backend",
+        without="not on_every_backend and not s3",
     ),
     "decide": Target("decide", ("tests/decide",)),
 }
