@@ -10,6 +10,7 @@ import click
 
 import mlops
 from mlops.cli.lazy import Entry, LazyGroup, Switches, debug_option
+from mlops.cli.output import ReaderGone, fall_silent
 from mlops.errors import InfrastructureError, Interrupted, MlopsError
 
 COMMANDS = {
@@ -69,9 +70,8 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         sys.exit(Interrupted.exit_code)
-    except BrokenPipeError:
-        # The reader of our output has gone (`mlops history | head`): not an error of anybody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ReaderGone:
+        fall_silent()
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a defect is named as one
         _confess(error, switches.debug)
@@ -97,6 +97,6 @@ def _confess(error: Exception, debug: bool) -> None:
     place = traceback.extract_tb(error.__traceback__)[-1]
     click.echo(
         f"A defect of mlops: {type(error).__name__}: {error} (at {place.name}, line {place.lineno}).\n"
-        "  do this: run the same command with `mlops --debug ...` and send what it prints.",
+        "  do this: run the same command with `--debug` and send what it prints.",
         err=True,
     )

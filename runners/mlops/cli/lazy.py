@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, cast
 
 import click
 
+from mlops.cli.output import ReaderGone, reader_has_gone
+
 
 class Entry(NamedTuple):
     """Where a command lives and what the list of commands says of it."""
@@ -62,6 +64,15 @@ class LazyGroup(click.Group):
             near = get_close_matches(args[0], self._entries, n=1)
             hint = f" Did you mean `{near[0]}`?" if near else f" See `{ctx.command_path} --help`."
             raise click.UsageError(f"There is no command `{args[0]}`.{hint}", ctx) from error
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - what the command returns
+        """Run the command; ReaderGone when nobody reads its output any more."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            if reader_has_gone():
+                raise ReaderGone from error
+            raise RuntimeError(f"a connection broke: {error}") from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands by section without importing any."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -37,18 +37,32 @@ def serving_line(state: State) -> str:
 def known_model(house: House, model: str, environment: str | None = None) -> str:
     """Return the model's name if it has a ledger in the environment; UserError with the nearest known one otherwise."""
     from mlops.ledger import models
-    from mlops.plugins import unknown
 
     environment = environment or house.profile.environment
     known = sorted({name for name, place in models(house.store) if place == environment})
     if model in known:
         return model
     if known:
-        raise unknown("model", model, known, where=f"ledger of {environment}")
+        raise not_recorded("model", model, known, where=f"ledger of {environment}")
     raise UserError(
         f"no model has been released to {environment} yet",
         expected=f"a ledger of {model}",
         found="an empty store",
         remedy="run `mlops run` in a model repo first",
         where=house.profile.store_url,
+    )
+
+
+def not_recorded(kind: str, name: str, known: Iterable[str], *, where: str) -> UserError:
+    """Return the error for a name that a ledger does not have: all that it has, and the nearest."""
+    from mlops.plugins import nearest
+
+    choices = list(known)
+    near = nearest(name, choices)
+    return UserError(
+        f"there is no {kind} {name!r}",
+        expected=f"one of: {', '.join(choices)}",
+        found=name,
+        remedy=f"did you mean {near!r}?" if near else "choose one of them; `mlops status` shows what serves",
+        where=where,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlops.cli.lazy import Switches
+from mlops.cli.output import fall_silent
 from mlops.cli.repo import opened, request_for, selection_options, workspace_argument
 
 if TYPE_CHECKING:
@@ -79,9 +80,10 @@ def _closing(house: House, model: str, workspace: Path, result: RunResult) -> No
         rows = _places(house, model, workspace, result)
     except MlopsError as error:
         rows = [("serving", f"cannot be told: {error.headline}")]
-    click.echo()
-    for name, text in rows:
-        click.echo(f"  {name:<8} {text}")
+    try:
+        click.echo("\n" + "\n".join(f"  {name:<8} {text}" for name, text in rows))
+    except BrokenPipeError:  # nobody reads it
+        fall_silent()
 
 
 def _places(house: House, model: str, workspace: Path, result: RunResult) -> list[tuple[str, str]]:
