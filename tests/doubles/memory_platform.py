@@ -32,6 +32,8 @@ class Behaviour:
     slow_rate: float = 0.001
     start_seconds: float = 2.0
     fails_to_start: bool = False
+    refused_rate: float = 0.0
+    """Share of the answers that are 4xx."""
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Memory:
     weights: dict[str, float] = field(default_factory=dict)
     lanes: dict[str, dict[str, Any]] = field(default_factory=dict)
     counts: dict[str, list[int]] = field(default_factory=dict)
-    """Per lane: requests, errors, slow answers, as the proxy counts them."""
+    """Per lane: requests, errors, slow answers, refused ones, as the proxy counts them."""
     users: list[int] = field(default_factory=lambda: [0, 0])
     """Requests and errors of all users, ever."""
     behaviours: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -234,12 +236,14 @@ class MemoryPlatform:
         up = readiness.phase is Phase.READY
         errors = int(random.binomial(number, behaviour.error_rate)) if up else number
         slow = int(random.binomial(number, behaviour.slow_rate)) if up else 0
-        counts = memory.counts.get(lane, [0, 0, 0])
-        memory.counts[lane] = [counts[0] + number, counts[1] + errors, counts[2] + slow]
+        refused = int(random.binomial(number - errors, behaviour.refused_rate))
+        counts = memory.counts.get(lane, [0, 0, 0, 0])
+        new = (number, errors, slow, refused)
+        memory.counts[lane] = [count + each for count, each in zip(counts, new, strict=True)]
         memory.users = [memory.users[0] + number, memory.users[1] + errors]
 
     def _observation(self, memory: Memory, lane: str) -> Observation:
-        requests, errors, slow = memory.counts.get(lane, [0, 0, 0])
+        requests, errors, slow, refused = memory.counts.get(lane, [0, 0, 0, 0])
         fast = requests - slow
         if memory.faults.get("counts") == "nan":
             requests = float("nan")  # type: ignore[assignment]
@@ -252,6 +256,7 @@ class MemoryPlatform:
             errors=errors,
             latency_seconds=BOUNDS,
             latency_counts=(fast, fast, fast, fast + slow),
+            refused=refused,
         )
 
 

@@ -26,8 +26,11 @@ class LocalRig:
         self.launch = StandIns(folder)
         self.platform: Platform = LocalPlatform(self.home, launch=self.launch, drain_seconds=5)
 
-    def behave(self, release: Release, *, errors: float = 0, broken: bool = False) -> None:
+    def behave(
+        self, release: Release, *, errors: float = 0, refused: float = 0, broken: bool = False
+    ) -> None:
         self.launch.faults[release.digest] = (errors, 0, 0)
+        self.launch.refused[release.digest] = refused
         self.launch.broken |= {release.digest} if broken else set()
 
     def await_phase(self, lane: str, phase: Phase) -> None:
@@ -54,8 +57,11 @@ class MemoryRig:
         self.memory = MemoryPlatform(folder / "memory.json")
         self.platform: Platform = self.memory
 
-    def behave(self, release: Release, *, errors: float = 0, broken: bool = False) -> None:
-        self.memory.behave(release.digest, Behaviour(error_rate=errors, fails_to_start=broken))
+    def behave(
+        self, release: Release, *, errors: float = 0, refused: float = 0, broken: bool = False
+    ) -> None:
+        behaviour = Behaviour(error_rate=errors, refused_rate=refused, fails_to_start=broken)
+        self.memory.behave(release.digest, behaviour)
 
     def await_phase(self, lane: str, phase: Phase) -> None:
         for _ in range(10):

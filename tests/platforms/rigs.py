@@ -34,10 +34,11 @@ class Command:
 
 @dataclass
 class StandIns:
-    """Launches stand-in servers; ``faults`` gives a release its (error share, delay, start time)."""
+    """Launches stand-in servers; ``faults`` gives a release its (error share, delay, start time), ``refused`` a share of 422."""
 
     folder: Path
     faults: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    refused: dict[str, float] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     launched: list[tuple[str, int]] = field(default_factory=list)
 
@@ -45,7 +46,7 @@ class StandIns:
         self.launched.append((release.short, port))
         if release.digest in self.broken:
             return Command([sys.executable, "-c", "raise SystemExit('no such model')"], self.folder)
-        faults = self.faults.get(release.digest, (0.0, 0.0, 0.0))
+        faults = (*self.faults.get(release.digest, (0.0, 0.0, 0.0)), self.refused.get(release.digest, 0.0))
         return Command(
             [sys.executable, "-I", str(STAND_IN), str(port), release.short, *map(str, faults)], self.folder
         )

@@ -1,7 +1,8 @@
 """A model server reduced to what a proxy sees of one, with faults on demand: answers, errors, delay, drain.
 
-Run as ``stand_in_server.py PORT RELEASE [error_share [delay_seconds [start_seconds]]]``. Each answer carries the moment at
-which the request arrived (``x-arrived``), for measuring how fast a split takes effect.
+Run as ``stand_in_server.py PORT RELEASE [error_share [delay_seconds [start_seconds [refused_share]]]]``. Errors are
+answered 500, refused requests 422. Each answer carries the moment at which the request arrived (``x-arrived``), for
+measuring how fast a split takes effect.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import sys
 import time
 
 PORT, RELEASE = int(sys.argv[1]), sys.argv[2]
-ERROR_SHARE, DELAY_SECONDS, START_SECONDS = (*map(float, sys.argv[3:]), *[0.0] * (6 - len(sys.argv)))[:3]
+FAULTS = (*map(float, sys.argv[3:]), *[0.0] * (7 - len(sys.argv)))
+ERROR_SHARE, DELAY_SECONDS, START_SECONDS, REFUSED_SHARE = FAULTS
 BUSY: set[asyncio.Task[None]] = set()
 CONNECTIONS: set[asyncio.StreamWriter] = set()
 
@@ -43,7 +45,8 @@ async def answer(path: str, arrived: float, writer: asyncio.StreamWriter) -> Non
     status = 200
     if path != "/v2/health/ready":
         await asyncio.sleep(DELAY_SECONDS + (5 if path == "/slow" else 0))
-        status = 500 if random.random() < ERROR_SHARE else 200
+        drawn = random.random()
+        status = 500 if drawn < ERROR_SHARE else 422 if drawn < ERROR_SHARE + REFUSED_SHARE else 200
     body = RELEASE.encode()
     head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\nx-arrived: {arrived:.6f}\r\n\r\n"
     writer.write(head.encode() + body)

@@ -124,6 +124,24 @@ def test_counts_only_grow_and_errors_are_part_of_them(rig: Any) -> None:
     assert looks[-1]["blue"].errors == 0
 
 
+def test_refused_requests_are_counted_apart_from_errors_and_as_answers(rig: Any) -> None:
+    rig.behave(B, errors=0.1, refused=0.3)
+    platform = deployed(rig, blue=0.5, green=0.5)
+    looks = []
+    for _ in range(3):
+        rig.serve(150)
+        looks.append(seen(platform))
+    for earlier, later in pairwise(looks):
+        a, b = earlier["green"], later["green"]
+        assert a.refused <= b.refused
+        assert b.errors + b.refused <= b.requests
+        assert b.errors - a.errors + b.refused - a.refused <= b.requests - a.requests
+    green = looks[-1]["green"]
+    assert stats.binomtest(green.refused, green.requests, 0.3).pvalue > 1e-6
+    assert stats.binomtest(green.errors, green.requests, 0.1).pvalue > 1e-6
+    assert looks[-1]["blue"].refused == 0
+
+
 def test_latency_is_counted_cumulatively_over_ascending_bounds(rig: Any) -> None:
     platform = deployed(rig, blue=1.0)
     rig.serve(100)

@@ -23,9 +23,12 @@ _SINGLE_FLOATS = ("alpha", "beta", "alpha_split", "objective_error_rate", "objec
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one metric is held to: the promise to users, and the rate below which nobody would notice."""
+    """What one metric is held to: the promise to users, and the rate below which nobody would notice.
 
-    objective: float
+    Without a promise (``objective`` None) the metric is judged by comparison with stable alone.
+    """
+
+    objective: float | None
     negligible: float
 
 
@@ -33,11 +36,23 @@ class Limits:
 class Settings:
     """The constants of the judge; fixed for the whole of one rollout.
 
-    Two metrics are known: ``errors`` (requests answered with an error) and ``latency`` (requests slower than
-    the objective's bucket). A negligible error rate is a tenth of the objective, because a healthy service
-    stays far below its promise and ten times worse than usual must not pass as negligible. A negligible
-    share of slow requests is the objective's own: the promise already says "99 % within so many ms", and
-    below that nobody has been promised more.
+    Three metrics are known: ``errors`` (requests answered with an error), ``latency`` (requests slower than
+    the objective's bucket) and ``refused`` (requests answered 4xx). A negligible error rate is a tenth of
+    the objective, because a healthy service stays far below its promise and ten times worse than usual must
+    not pass as negligible. A negligible share of slow requests is the objective's own: the promise already
+    says "99 % within so many ms", and below that nobody has been promised more.
+
+    Refused requests have no objective: most are mistakes of the callers, of which there may be any number,
+    and which reach both sides alike, because each request is sent to one side at random, however the
+    mistakes cluster. A candidate that refuses what stable takes stands out against that. Its negligible rate
+    is that of errors, since a valid request that is refused is lost to its caller like one that fails. So:
+
+    - Nobody refuses anything: the evidence is that of errors without an error, and no rollout gets slower.
+    - Both refuse at the same rate: the ratio is excluded, the sooner the higher the rate is.
+    - Both refuse rarely, around the negligible rate, where neither the rate nor the ratio is soon excluded:
+      that takes longest, with the defaults about 44,000 requests of the candidate at half the traffic
+      (4,500 without any), but it ends: of "the rate is negligible" and "the ratio to stable is small" at
+      least one gathers evidence at every rate. Errors of that rate on both sides take as long.
     """
 
     alpha: float = 0.01
@@ -73,26 +88,22 @@ class Settings:
                 raise ValueError(f"{name} must be at least 1 and finite, not {getattr(self, name)}")
         for metric in ("errors", "latency"):
             limits = self.limits(metric)
-            if not 0.0 < limits.negligible <= limits.objective:
+            if limits.objective is None or not 0.0 < limits.negligible <= limits.objective:
                 raise ValueError(f"the negligible rate of {metric} must be above 0 and at most its objective")
 
     def limits(self, metric: str) -> Limits:
         """Return what the metric is held to; ValueError for a metric that the judge does not know."""
-        if metric == "errors":
-            given, objective, usual = (
-                self.negligible_error_rate,
-                self.objective_error_rate,
-                self.objective_error_rate / 10,
-            )
-        elif metric == "latency":
-            given, objective, usual = (
-                self.negligible_slow_rate,
-                self.objective_slow_rate,
-                self.objective_slow_rate,
-            )
-        else:
-            raise ValueError(f"the judge knows the metrics errors and latency, not {metric!r}")
-        return Limits(objective, usual if given is None else given)
+        errors = Limits(
+            self.objective_error_rate,
+            _given_or(self.negligible_error_rate, self.objective_error_rate / 10),
+        )
+        latency = Limits(
+            self.objective_slow_rate, _given_or(self.negligible_slow_rate, self.objective_slow_rate)
+        )
+        known = {"errors": errors, "latency": latency, "refused": Limits(None, errors.negligible)}
+        if metric not in known:
+            raise ValueError(f"the judge knows the metrics errors, latency and refused, not {metric!r}")
+        return known[metric]
 
     def as_record(self) -> dict[str, float | None]:
         """Return the JSON form."""
@@ -174,6 +185,10 @@ class State:
         return state
 
 
+def _given_or(given: float | None, usual: float) -> float:
+    return usual if given is None else given
+
+
 def update(state: State, interval: Interval, settings: Settings) -> State:
     """Return the state after one more interval; the same interval delivered again changes nothing.
 
@@ -220,13 +235,16 @@ def _worse(psi: float, counts: tuple[int, int, int, int], deflation: float) -> f
 
 
 def _breach(
-    objective: float, counts: tuple[int, int, int], worse: tuple[float, ...], deflation: float
+    objective: float | None, counts: tuple[int, int, int], worse: tuple[float, ...], deflation: float
 ) -> tuple[float, ...]:
     """Return the log factors against "within the objective, or no worse than stable in this interval".
 
     Where stable served too, a breach that it shares is not the candidate's fault: the smaller of the two
     e-values is one for the union of the two hypotheses. Where it did not, the objective alone decides.
+    Without an objective there is no such evidence.
     """
+    if objective is None:
+        return (0.0,) * len(RATIOS)
     n_c, k_c, n_b = counts
     alone = tuple(log_above(odds_times(psi, objective), objective, n_c, k_c) / deflation for psi in RATIOS)
     return tuple(map(min, alone, worse)) if n_b else alone

@@ -71,9 +71,10 @@ def _worse_growth(case: Case) -> float:
     if 0.0 < share < 1.0:
         events = _events(p_c, p_b, share)
         growths = [p_c * log(psi) - events * log1p(share * (psi - 1.0)) for psi in RATIOS]
-    else:
-        objective = case.settings.limits(case.state.metric).objective
+    elif (objective := case.limits.objective) is not None:
         growths = [_alone(p_c, odds_times(psi, objective), objective) for psi in RATIOS]
+    else:
+        return 0.0
     return max(growths) / case.settings.deflation
 
 

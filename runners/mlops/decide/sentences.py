@@ -8,7 +8,7 @@ from mlops.decide.cases import Case
 from mlops.decide.eprocess import LARGEST_LOG
 from mlops.decide.forecasts import Nearing
 
-_NOUNS = {"errors": "errors", "latency": "slow answers"}
+_NOUNS = {"errors": "errors", "latency": "slow answers", "refused": "refused requests (4xx)"}
 
 
 def worse(case: Case, against: float) -> str:

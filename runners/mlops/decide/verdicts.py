@@ -40,7 +40,9 @@ def judge(states: Mapping[str, State], settings: Settings, *, grant: float, firs
     """Decide whether the candidate may have the share ``grant``, must go, or must wait.
 
     ROLLBACK when the mean, over all metrics with equal weights, of the e-values against "no worse than
-    stable" (0.9) and against "within the objective, or no worse than stable" (0.1) reaches 1/alpha. If the
+    stable" (0.9) and against "within the objective, or no worse than stable" (0.1) reaches 1/alpha. With
+    errors, latency and refused requests each metric weighs 1/3, without a latency 1/2. A metric without an
+    objective (refused requests) brings the first of the two e-values alone. If the
     candidate is in truth no worse than stable, or there is no stable and it keeps its objective, in every
     metric, the probability that this ever happens is at most alpha.
 
@@ -50,15 +52,17 @@ def judge(states: Mapping[str, State], settings: Settings, *, grant: float, firs
     what is granted: a partial share (``grant`` < 1) excludes r_gross and 2.5 times the negligible rate, the
     whole traffic excludes r_bad and the negligible rate itself.
 
-    ``first`` says that there is no stable release: then only "at least the objective" is to be excluded.
-    HOLD otherwise, and without data, with one side missing, or when the traffic is not split as intended.
-    Raises ValueError for no metrics or a grant outside (0, 1].
+    ``first`` says that there is no stable release: then only "at least the objective" is to be excluded, and
+    a metric without an objective is left out. HOLD otherwise, and without data, with one side missing, or
+    when the traffic is not split as intended. Raises ValueError for no metrics that can be judged or a grant
+    outside (0, 1].
     """
-    if not states:
-        raise ValueError("there is no metric to judge")
     if not 0.0 < grant <= 1.0:
         raise ValueError(f"grant must be above 0 and at most 1, not {grant}")
-    cases = {name: Case(state, settings, grant, first) for name, state in states.items()}
+    every = {name: Case(state, settings, grant, first) for name, state in states.items()}
+    cases = {name: case for name, case in every.items() if not case.is_blank}
+    if not cases:
+        raise ValueError("there is no metric to judge")
     against = log_mean_exp(case.against for case in cases.values())
     split = log_mean_exp(case.split for case in cases.values())
     near = nearing(list(cases.values()), against)

@@ -114,8 +114,9 @@ class LocalPlatform:
     def observe(self) -> tuple[Observation, ...]:
         """Return the proxy's counts per lane: every answer that a caller (or a mirror) got, retries not counted.
 
-        Errors are all 5xx, whether the server or the proxy in its place gave them. Counters are read at once, the
-        histogram a few milliseconds before them; so the counts of slow answers lag by that much, and never lead.
+        Errors are all 5xx, whether the server or the proxy in its place gave them; refused are all 4xx.
+        Counters are read at once, the histogram a few milliseconds before them; so the counts of slow answers
+        lag by that much, and never lead.
         """
         if not self._envoy.running():
             raise InfrastructureError(
@@ -237,7 +238,8 @@ class LocalPlatform:
 
 
 def _observation(instance: Instance, start: Start, seen: Statistics) -> Observation:
-    # Sums of monotone counters: no reading, however it interleaves with answers, shows more new errors than answers.
+    # Sums of monotone counters: no reading, however it interleaves with answers, shows more new errors and
+    # refused requests than answers.
     requests = sum(seen.of(instance.name, f"upstream_rq_{kind}xx") for kind in range(1, 6))
     # Envoy makes a histogram with its first value.
     buckets = seen.histograms.get(instance.name) or tuple((bound, 0) for bound in start.bounds_ms)
@@ -253,6 +255,7 @@ def _observation(instance: Instance, start: Start, seen: Statistics) -> Observat
         errors=seen.of(instance.name, "upstream_rq_5xx"),
         latency_seconds=tuple(bound / 1000 for bound, _ in slower),
         latency_counts=tuple(max(requests - slow, 0) for _, slow in slower),
+        refused=seen.of(instance.name, "upstream_rq_4xx"),
     )
 
 

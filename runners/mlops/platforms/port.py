@@ -65,6 +65,8 @@ class Observation:
     errors: int
     latency_seconds: tuple[float, ...] = ()
     latency_counts: tuple[int, ...] = ()
+    refused: int = 0
+    """Answers 4xx: the server says that the request is wrong. Part of ``requests``, never of ``errors``."""
 
 
 @dataclass(frozen=True, slots=True)

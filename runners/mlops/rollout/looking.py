@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mlops.ledger.state import RolloutState, State
@@ -127,12 +127,10 @@ def final_evidence(rollout: RolloutState, tick: Tick) -> dict[str, Any]:
         **tick.evidence,
         "requests": own.requests,
         "errors": own.errors,
+        "refused": own.refused,
         "for_it": for_it,
         "against_it": against_it,
-        "counted": {
-            lanes.get(lane, "stable"): {"requests": each.requests, "errors": each.errors}
-            for lane, each in tick.counted.items()
-        },
+        "counted": {lanes.get(lane, "stable"): asdict(each) for lane, each in tick.counted.items()},
         "ticks": tick.number,
         "notes": list(tick.notes),
         "series": {"columns": list(COLUMNS), "rows": [list(row) for row in tick.series]},

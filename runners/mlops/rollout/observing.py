@@ -38,6 +38,7 @@ class Difference:
     errors: int = 0
     slow: int | None = None
     note: str = ""
+    refused: int = 0
 
 
 def settings_of(rollout: Mapping[str, Any]) -> Settings:
@@ -149,13 +150,22 @@ def difference(before: Observation | None, now: Observation, objective_seconds: 
         return Difference(slow=None if _slow(now, objective_seconds) is None else 0)
     slow = _slow(now, objective_seconds)
     if before.epoch != now.epoch:
-        return Difference(now.requests, now.errors, slow, "the counts began anew")
+        return Difference(now.requests, now.errors, slow, "the counts began anew", now.refused)
     slow_before = _slow(before, objective_seconds)
-    steps = (now.requests - before.requests, now.errors - before.errors, (slow or 0) - (slow_before or 0))
-    if min(steps) < 0 or steps[1] > steps[0]:
-        return Difference(now.requests, now.errors, slow, "the counts went backwards, taken as begun anew")
+    requests, errors, refused = (
+        now.requests - before.requests,
+        now.errors - before.errors,
+        now.refused - before.refused,
+    )
+    slower = (slow or 0) - (slow_before or 0)
+    if min(requests, errors, refused, slower) < 0 or errors + refused > requests:
+        note = "the counts went backwards, taken as begun anew"
+        return Difference(now.requests, now.errors, slow, note, now.refused)
     return Difference(
-        steps[0], steps[1], None if slow is None or slow_before is None else min(steps[2], steps[0])
+        requests,
+        errors,
+        None if slow is None or slow_before is None else min(slower, requests),
+        refused=refused,
     )
 
 
@@ -165,10 +175,13 @@ def _judged(
     """Return the evidence per metric with this interval added.
 
     ``share`` is None when it was not the same all the time: between a look and the split that follows it
-    traffic still has the old shares, and that interval must not count as a wrong split.
+    traffic still has the old shares, and that interval must not count as a wrong split. Refused requests
+    say something only in comparison: how often callers are mistaken nobody knows.
     """
     requests = [each.requests for each in sides.values()]
     events = {"errors": [each.errors for each in sides.values()]}
+    if len(requests) > 1:
+        events["refused"] = [each.refused for each in sides.values()]
     slow = [each.slow for each in sides.values() if each.slow is not None]
     if len(slow) == len(requests):
         warm = all(earlier.counted.get(lane, Counted()).requests >= WARM_UP_REQUESTS for lane in sides)
@@ -209,13 +222,15 @@ def _check(seen: Mapping[str, Observation], sides: Sequence[str]) -> None:
 
 
 def _makes_sense(observation: Observation) -> bool:
-    counts = (observation.requests, observation.errors, *observation.latency_counts)
+    counts = (observation.requests, observation.errors, observation.refused, *observation.latency_counts)
     return (
         all(isfinite(each) and each >= 0 and each == int(each) for each in counts)
-        and observation.errors <= observation.requests
+        and observation.errors + observation.refused <= observation.requests
         and len(observation.latency_counts) == len(observation.latency_seconds)
     )
 
 
 def _sum(counted: Counted, new: Difference) -> Counted:
-    return Counted(counted.requests + new.requests, counted.errors + new.errors)
+    return Counted(
+        counted.requests + new.requests, counted.errors + new.errors, counted.refused + new.refused
+    )

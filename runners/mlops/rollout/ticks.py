@@ -29,6 +29,7 @@ class Counted:
 
     requests: int = 0
     errors: int = 0
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,11 @@ class Tick:
         return cls(
             **{
                 **record,
-                "seen": {lane: _observation(each) for lane, each in record["seen"].items()},
+                # Counts without refused requests are of an earlier version: nothing can be subtracted from
+                # them, so the next look sets the baseline again.
+                "seen": {
+                    lane: _observation(each) for lane, each in record["seen"].items() if "refused" in each
+                },
                 "counted": {lane: Counted(**each) for lane, each in record["counted"].items()},
                 "notes": tuple(record["notes"]),
                 "series": tuple(tuple(row) for row in record["series"]),
