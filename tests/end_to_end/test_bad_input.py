@@ -195,8 +195,8 @@ def test_a_taken_port_is_named_before_a_rollout_begins(laptop: Laptop, repo: Pat
     error = json.loads((repo / ".mlops" / "error.json").read_text())
     assert error["exit_code"] == process.returncode
     assert error["remedy"]
-    models = laptop.json("status")["models"]
-    assert not [each for each in models if each["environment"] == "staging" and each["rollout"]]
+    told = json.loads(laptop.mlops("history", MODEL, "--json", MLOPS_ENVIRONMENT="staging"))
+    assert "rollout-started" not in {each["kind"] for each in told["events"]}
     assert serving(laptop) == ("1", True)
 
 
