@@ -91,7 +91,7 @@ class Launcher:
 
         final = self._home / "packages" / digest
         if final.is_dir():
-            _forget_bytecode(final)
+            forget_bytecode(final)
             if digest_tree(final) == digest:
                 return final
             _log.warning("the copy of package %s in %s was altered: fetching it again", digest[:12], final)
@@ -161,7 +161,7 @@ def locked_of(package: Path) -> Locked:
         ) from error
 
 
-def _forget_bytecode(package: Path) -> None:
+def forget_bytecode(package: Path) -> None:
     """Remove what Python has compiled beside the model's own code: it is in no digest, and would be run all the same."""
     for folder in sorted(package.rglob("__pycache__")):
         shutil.rmtree(folder, ignore_errors=True)

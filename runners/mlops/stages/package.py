@@ -98,8 +98,10 @@ class Package:
 
     def _kept(self, context: Context, checks: tuple[Check, ...], facts: Mapping[str, object]) -> StageResult:
         from mlops.artifacts import keep_folder
+        from mlops.serving.launch import forget_bytecode
 
         folder = context.output / FOLDER
+        forget_bytecode(folder)  # the model's own modules have been imported from it
         digest = keep_folder(context.store, folder)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return StageResult(
