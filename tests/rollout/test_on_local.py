@@ -84,6 +84,16 @@ def test_a_candidate_with_errors_goes_by_itself(laptop: Laptop) -> None:
     assert "worse" in next(event.reason for event in laptop.ledger.events() if event.kind == "rolled-back")
 
 
+def test_a_candidate_that_refuses_what_users_ask_goes_by_itself(laptop: Laptop) -> None:
+    laptop.launch.refused[a_release(2).digest] = 0.5
+    with Caller(laptop.platform.endpoint(), rate=400) as caller:
+        outcome = laptop.roll_out(2)
+    assert (outcome.progress, outcome.cause) == (Progress.ROLLED_BACK, "judge")
+    assert "refused requests (4xx)" in outcome.sentence
+    assert {(each.lane, each.status) for each in caller.failed()} == {("green", 422)}
+    assert outcome.evidence["counted"]["candidate"]["errors"] == 0
+
+
 def test_a_proxy_killed_in_the_middle_comes_back_with_the_same_shares(laptop: Laptop) -> None:
     killed: list[int] = []
 
