@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from tests.pipeline.conftest import Outside
 
 BOUNDARIES = [
-    f"pipeline.{place}:{name}"
-    for name, place in itertools.product(NAMES, ("before", "after-run", "after-keep"))
+    f"{point}:{name}"
+    for name, point in itertools.product(
+        NAMES, ("pipeline.before", "pipeline.after-run", "pipeline.after-keep")
+    )
 ]
 
 

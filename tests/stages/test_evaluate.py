@@ -21,6 +21,7 @@ from mlops.pipeline.results import Answer, StageResult, Status
 from mlops.pipeline.stage import Forever
 from mlops.stages.evaluate import Evaluate
 from tests.stages.evaluation_rig import Rig, cache_folder, make_models, rows
+from tests.stages.killed import killed
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +111,26 @@ def test_each_distinct_candidate_spends_a_part_and_the_same_one_nothing_more(rig
     assert event.payload.verdict == "worse"
     assert "use" in event.reason
     assert first.status is Status.FAILED
+
+
+def test_killed_after_the_use_of_the_holdout_it_is_used_once(fresh: Rig, tmp_path: Path) -> None:
+    fresh.serve("good")
+    fresh.context("weak")
+    machine = {
+        "folder": fresh.folder,
+        "models": fresh.models,
+        "installed": fresh.installed,
+        "packages": fresh._packages,
+        "runs": fresh._runs,
+        "candidate": "weak",
+    }
+    killed("evaluate", machine, tmp_path, "evaluate.after-use")
+    (used,) = fresh.build.events()
+    assert used.kind == HoldoutUsed.kind
+    fresh._runs += 1
+    result = Evaluate().run(fresh.context("weak"))
+    assert list(fresh.build.events()) == [used]
+    assert result.facts["verdict"] == used.data["verdict"] == "worse"
 
 
 def test_the_champion_itself_passes_and_spends_nothing(rig: Rig) -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from mlops.canonical import canonical_json
 from mlops.errors import GateFailed, InfrastructureError
 from mlops.pipeline.results import Answer, Check, StageResult, Status
 from mlops.pipeline.stage import Never
 from mlops.processes import free_port
 from mlops.release import RELEASE_TYPE, Release
-from mlops.signing import SignatureError
+from mlops.serving.signatures import refuse_unsigned
+from mlops.signing import SignatureError, Signer
 from mlops.stages.build import Build
 from mlops.stages.register import Register
 from mlops.tracking.mlflow import MlflowTracker
 from mlops.tracking.port import Registration
+from tests.stages.killed import killed
 from tests.stages.lab import Lab, MakeLab
 
 REQUIRED = ("validate", "test", "train", "package", "evaluate", "benchmark", "register")
@@ -136,6 +140,65 @@ def test_what_was_half_done_when_it_was_killed_is_completed(ready: Lab) -> None:
     version = ready.tracker.register(half)
     assert ready.run(Register()).facts["version"] == version
     assert ready.ledger("production").state().sequence == 1
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "register.after-version",
+        "register.after-keep",
+        "register.after-record:build",
+        "register.after-record:production",
+    ],
+)
+def test_killed_at_any_point_it_is_registered_once_by_the_next_run(
+    ready: Lab, tmp_path: Path, point: str
+) -> None:
+    assert ready.signer is not None
+    machine = {
+        "repo": ready.repo,
+        "profile": ready.profile,
+        "tracker": ready.tracker.uri,
+        "key": ready.signer.private_pem(),
+        "results": ready.results,
+        "folders": ready.folders,
+    }
+    killed("register", machine, tmp_path, point)
+    # The same package, whose evaluation has been done anew meanwhile and tells other numbers.
+    ready.results["evaluate"] = replace(ready.results["evaluate"], metrics={"holdout_auc": 0.91})
+    release = Release.from_record(ready.run(Register()).facts["release"])
+    assert versions_of(ready, release) == [release.version]
+    for environment in ("build", "production"):
+        events = list(ready.ledger(environment).events())
+        assert [event.kind for event in events] == ["registered"]
+        assert events[0].data["release"] == release.as_record()
+        assert ready.ledger(environment).verify() == []
+    refuse_unsigned(ready.store, ready.signer.verifier(), release)
+
+
+def versions_of(lab: Lab, release: Release) -> list[str]:
+    """Return the versions of the registry that have the release's package."""
+    found = lab.tracker._rest.get("model-versions/search", filter="name='colours'")["model_versions"]
+    tags = {each["version"]: {tag["key"]: tag["value"] for tag in each["tags"]} for each in found}
+    return [version for version, pairs in tags.items() if pairs.get("mlops.release") == release.digest]
+
+
+def test_another_environment_gets_the_record_that_was_signed_first(ready: Lab) -> None:
+    first = ready.run(Register()).facts["release"]
+    ready.profile = ready.profile.model_copy(update={"environment": "staging"})
+    ready.results["evaluate"] = replace(ready.results["evaluate"], metrics={"holdout_auc": 0.91})
+    assert ready.run(Register()).facts["release"] == first
+    assert list(ready.ledger("staging").state().releases.values()) == [first]
+
+
+def test_a_release_that_a_stranger_has_signed_is_not_registered(ready: Lab) -> None:
+    release = Release.from_record(ready.run(Register()).facts["release"])
+    envelope = Signer.generate().sign(canonical_json(release.as_record()), RELEASE_TYPE)
+    ready.store.put(release.envelope, canonical_json(envelope))
+    ready.profile = ready.profile.model_copy(update={"environment": "staging"})
+    with pytest.raises(SignatureError, match="does not hold"):
+        ready.run(Register())
+    assert ready.ledger("staging").state().sequence == 0
 
 
 @pytest.mark.parametrize(
