@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mlops.errors import InfrastructureError, UserError
-from mlops.platforms.port import LANES, Deployment, Observation, Phase, Readiness, Split
+from mlops.platforms.port import LANES, Deployment, Observation, Phase, Readiness, Split, outdated
 
 BOUNDS = (0.1, 0.5, 1.0, 2.5)
 """Bounds of the latency histogram in seconds; a slow answer falls between the last two."""
@@ -59,6 +59,13 @@ class Memory:
     """Injected: name of the method and what the user must put right before it can work."""
     calls: list[list[Any]] = field(default_factory=list)
     """Every effect: deploy, split, remove."""
+    sequence: int = 0
+    """The highest number of an event that a change followed from."""
+
+    def follow(self, sequence: int) -> None:
+        if sequence < self.sequence:
+            raise outdated(sequence, self.sequence)
+        self.sequence = sequence
 
 
 class MemoryPlatform:
@@ -77,6 +84,7 @@ class MemoryPlatform:
 
     def deploy(self, deployment: Deployment) -> None:
         with self._memory("deploy") as memory:
+            memory.follow(deployment.sequence)
             lane = memory.lanes.get(deployment.lane)
             behaviour = self._behaviour(memory, deployment.release.digest)
             if lane and lane["release"] == deployment.release.digest and not lane["failed"]:
@@ -100,15 +108,18 @@ class MemoryPlatform:
 
     def split(self, split: Split) -> None:
         with self._memory("split") as memory:
+            memory.follow(split.sequence)
+            assert abs(sum(split.weights.values()) - 1) < 1e-9
+            if memory.proxy and memory.weights == split.weights:
+                return
             if not memory.proxy:
                 memory.proxy, memory.epoch, memory.counts = True, memory.epoch + 1, {}
-            assert abs(sum(split.weights.values()) - 1) < 1e-9
             memory.weights = dict(split.weights)
             memory.calls.append(["split", dict(split.weights)])
 
     def current(self) -> Split | None:
         with self._memory("current") as memory:
-            return Split(weights=dict(memory.weights)) if memory.proxy else None
+            return Split(dict(memory.weights), sequence=memory.sequence) if memory.proxy else None
 
     def observe(self) -> tuple[Observation, ...]:
         with self._memory("observe") as memory:
@@ -119,8 +130,9 @@ class MemoryPlatform:
                 self._observation(memory, lane) for lane in LANES if lane in memory.lanes and lane != missing
             )
 
-    def remove(self, lane: str) -> None:
+    def remove(self, lane: str, sequence: int = 0) -> None:
         with self._memory("remove") as memory:
+            memory.follow(sequence)
             if memory.weights.get(lane, 0) and memory.proxy and len(memory.lanes) > 1:
                 raise AssertionError("a lane with users must not be removed")
             if memory.lanes.pop(lane, None):
@@ -131,7 +143,7 @@ class MemoryPlatform:
 
     def stop(self) -> None:
         with self._memory("stop") as memory:
-            memory.lanes, memory.proxy, memory.weights = {}, False, {}
+            memory.lanes, memory.proxy, memory.weights, memory.sequence = {}, False, {}, 0
 
     # Time
 

@@ -98,7 +98,9 @@ def test_a_rollback_loses_no_request_and_can_be_undone(laptop: Laptop, load: Loa
         assert version(laptop) == "1"
         sent = so_far()["sent"]
         until(lambda: so_far()["sent"] > sent + 100)
-        laptop.mlops("rollback", MODEL)
+        assert "Already back" in laptop.mlops("rollback", MODEL)
+        assert version(laptop) == "1"
+        laptop.mlops("rollback", MODEL, "--again")
         until(lambda: so_far()["sent"] > sent + 200)
         assert so_far()["failed"] == 0, so_far()
     assert version(laptop) == "2"

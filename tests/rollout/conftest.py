@@ -48,9 +48,12 @@ class World:
         self.ledger = Ledger(
             self.store, "flights", "production", author=Author("ann"), clock=self.platform.utc
         )
-        self.engine = Engine(
-            self.ledger, self.platform, self.store, clock=self.platform.clock, sleep=self.platform.sleep
-        )
+        self.engine = self.an_engine()
+
+    def an_engine(self, platform: Any = None, **changes: Any) -> Engine:
+        """Return an engine as another process would have it, perhaps with a view of the platform of its own."""
+        clocks = {"clock": self.platform.clock, "pace": self.platform.clock, "sleep": self.platform.sleep}
+        return Engine(self.ledger, platform or self.platform, self.store, **{**clocks, **changes})
 
     @property
     def state(self) -> State:

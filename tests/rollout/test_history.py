@@ -27,7 +27,7 @@ def eventful(served: World) -> World:
     """Version 2 promoted, 3 taken back by the judge, then 2 rolled back to 1."""
     served.roll_out(2)
     served.roll_out(3, Behaviour(error_rate=0.05))
-    served.engine.rollback("complaints")
+    served.engine.rollback("complaints", again=True)
     return served
 
 

@@ -24,7 +24,7 @@ ACTIONS = st.one_of(
         st.just("begin"), st.tuples(st.integers(1, 4), st.sampled_from(["canary", "blue-green", "rolling"]))
     ),
     st.tuples(st.just("behave"), st.sampled_from([0.0, 0.001, 0.004, 0.05, 1.0])),
-    st.tuples(st.just("rollback"), st.none()),
+    st.tuples(st.just("rollback"), st.booleans()),
     st.tuples(st.just("kill at crossing"), st.integers(0, 6)),
     st.tuples(st.just("kill proxy"), st.none()),
     st.tuples(st.just("kill lane"), st.sampled_from(["blue", "green"])),
@@ -72,7 +72,7 @@ def do(world: World, action: tuple[str, Any]) -> None:
                 if (rollout := world.state.rollout) is not None:
                     world.platform.behave(rollout.candidate.digest, Behaviour(error_rate=argument))
             case "rollback":
-                world.engine.rollback("asked for")
+                world.engine.rollback("asked for", again=argument)
             case "kill at crossing":
                 with killed_at(argument):
                     world.engine.advance()

@@ -71,7 +71,7 @@ class LocalPlatform:
         _refuse_unknown(deployment.lane)
         with self._state.locked() as state:
             instance = self._instance(state, deployment)
-            self._state.write(state.having(instance))
+            self._state.write(state.following(deployment.sequence).having(instance))
         # Outside the lock: this may fetch and install, and a rollback elsewhere must not wait for it.
         commands = {port: self._launch(deployment.release, port) for port in self._servers.missing(instance)}
         with self._state.locked() as state:
@@ -94,7 +94,7 @@ class LocalPlatform:
     def split(self, split: Split) -> None:
         """Send each lane its share, in one step for all requests; return once the proxy has it."""
         with self._state.locked() as state:
-            wanted = _checked(split, state)
+            wanted = _checked(split, state.following(split.sequence))
             self._state.write(wanted)
             if self._envoy.running():
                 self._envoy.await_configured()
@@ -107,7 +107,7 @@ class LocalPlatform:
         if not self._envoy.running():
             return None
         try:
-            return _split_of(self._envoy.runtime(_SPLIT))
+            return replace(_split_of(self._envoy.runtime(_SPLIT)), sequence=self._state.read().sequence)
         except InfrastructureError:
             return None
 
@@ -133,11 +133,11 @@ class LocalPlatform:
             if seen.knows(state.instances[lane].name)
         )
 
-    def remove(self, lane: str) -> None:
+    def remove(self, lane: str, sequence: int = 0) -> None:
         """Take the lane out of traffic, wait for its requests in flight, and end its servers."""
         with self._state.locked() as state:
             leaving = state.instances.get(lane)
-            remaining = state.without(lane)
+            remaining = state.following(sequence).without(lane)
             self._state.write(remaining)
             if leaving is not None and self._envoy.running():
                 self._envoy.modify({**_runtime(remaining), **runtime([lane], {}, None)})

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mlops.errors import InfrastructureError
 from mlops.platforms.envoy_configuration import Upstream
-from mlops.platforms.port import LANES
+from mlops.platforms.port import LANES, outdated
 from mlops.processes import read_record, write_record
 
 
@@ -48,6 +48,8 @@ class LocalState:
     instances: Mapping[str, Instance] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     mirror: str | None = None
+    sequence: int = 0
+    """The highest number of an event that a change followed from."""
 
     @property
     def lanes(self) -> tuple[str, ...]:
@@ -59,6 +61,12 @@ class LocalState:
         """The instances in that order."""
         return tuple(self.instances[lane].upstream for lane in self.lanes)
 
+    def following(self, sequence: int) -> LocalState:
+        """Return the state with this sequence seen; raises Outdated when a later one was."""
+        if sequence < self.sequence:
+            raise outdated(sequence, self.sequence)
+        return replace(self, sequence=sequence)
+
     def having(self, instance: Instance) -> LocalState:
         """Return the state with this instance in its lane; a lane that changes hands starts without traffic."""
         former = self.instances.get(instance.lane)
@@ -69,7 +77,8 @@ class LocalState:
         """Return the state without the lane; the others take over its share."""
         rest = {name: share for name, share in self.weights.items() if name != lane}
         total = sum(rest.values())
-        return LocalState(
+        return replace(
+            self,
             instances={name: each for name, each in self.instances.items() if name != lane},
             weights={name: share / total for name, share in rest.items()} if total > 0 else {},
             mirror=None if self.mirror == lane else self.mirror,
@@ -91,7 +100,7 @@ class LocalStateFile:
                 lane: Instance(**{**each, "ports": tuple(each["ports"])})
                 for lane, each in content["instances"].items()
             }
-            return LocalState(instances, content["weights"], content["mirror"])
+            return LocalState(instances, content["weights"], content["mirror"], content.get("sequence", 0))
         except (KeyError, TypeError, AttributeError):
             return LocalState()
 

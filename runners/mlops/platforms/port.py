@@ -3,6 +3,9 @@
 A *lane* is the physical place of a deployment (``blue`` or ``green``); a *slot* is the role that a lane plays at the
 moment (``stable`` or ``candidate``). The ledger maps one to the other, so promotion and rollback never move a process.
 Every method is idempotent: the engine calls it again after a crash, with what the ledger says.
+
+Whoever was slow may still act on a ledger that others have moved on since. So each change carries the sequence number of
+the event that it follows from, and a platform, under its lock, raises :class:`Outdated` for a lower one than it has seen.
 """
 
 from __future__ import annotations
@@ -12,9 +15,24 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from mlops.errors import InfrastructureError
 from mlops.release import Release
 
 LANES = ("blue", "green")
+
+
+class Outdated(InfrastructureError):  # noqa: N818 - says the fact
+    """A change was decided on an older sequence than the platform has seen; nothing was done."""
+
+
+def outdated(asked: int, seen: int) -> Outdated:
+    """Return the error for a change of an older sequence."""
+    return Outdated(
+        "a newer decision is in force, so an older one was not carried out",
+        expected=f"a decision of event {seen} of the ledger or a later one",
+        found=f"event {asked}",
+        remedy="run the command again; if the ledger was begun anew, run `mlops stop` once before",
+    )
 
 
 class Phase(StrEnum):
@@ -45,6 +63,8 @@ class Deployment:
     replicas: int = 1
     warm: bool = False
     """True when the lane only waits for a rollback (it keeps its replicas)."""
+    sequence: int = field(default=0, compare=False)
+    """Number of the last event that this follows from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +95,8 @@ class Split:
 
     weights: Mapping[str, float] = field(default_factory=dict)
     mirror: str | None = None
+    sequence: int = field(default=0, compare=False)
+    """Number of the last event that this follows from; of a split in force, the highest that the platform has seen."""
 
 
 class Platform(Protocol):
@@ -101,11 +123,11 @@ class Platform(Protocol):
     def observe(self) -> tuple[Observation, ...]:
         """Return the counts per lane; an unreachable source raises InfrastructureError, never zeros."""
 
-    def remove(self, lane: str) -> None:
-        """Drain the lane and end it; a lane that is absent is left alone."""
+    def remove(self, lane: str, sequence: int = 0) -> None:
+        """Drain the lane and end it; a lane that is absent is left alone. ``sequence`` as in :class:`Split`."""
 
     def endpoint(self) -> str:
         """Return the address that users call."""
 
     def stop(self) -> None:
-        """End every process of this platform for the model (proxy and lanes)."""
+        """End every process of this platform for the model (proxy and lanes), and forget the sequence it has seen."""

@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any
 
 from mlops.decide.verdicts import Verdict
-from mlops.errors import InfrastructureError, UserError
+from mlops.errors import CouldNotTell, InfrastructureError, UserError
 from mlops.ledger import Conflict, Ledger
-from mlops.ledger.events import Event, Payload, Promoted, Retired, RolledBack, WeightSet
+from mlops.ledger.events import Event, Payload, Promoted, Retired, RolledBack, RolloutStarted, WeightSet
 from mlops.ledger.state import RolloutState, State, fold
-from mlops.platforms.port import Phase, Platform
+from mlops.platforms.port import Outdated, Phase, Platform
 from mlops.release import Release
 from mlops.rollout.beginning import Beginning
 from mlops.rollout.looking import Look, final_evidence, report
@@ -51,6 +51,7 @@ class Engine:
         store: keeps the ticks.
         clock: seconds since 1970.
         sleep: waits between two looks.
+        pace: seconds since any fixed moment; unlike ``clock`` it never goes back.
         start_seconds: time within which a candidate must be ready.
     """
 
@@ -62,6 +63,7 @@ class Engine:
         *,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        pace: Callable[[], float] = time.monotonic,
         start_seconds: float = START_SECONDS,
     ) -> None:
         self._ledger = ledger
@@ -69,6 +71,7 @@ class Engine:
         self._store = store
         self._clock = clock
         self._sleep = sleep
+        self._pace = pace
         self._start_seconds = start_seconds
 
     def endpoint(self) -> str:
@@ -103,32 +106,43 @@ class Engine:
             if state.rollout is not None:
                 Ticks.sweep_leftovers(self._store, self._prefix, but=state.rollout.id)
                 return state.rollout.id
-            divide(self._platform, shares(state, {}))
+            with suppress(Outdated):  # somebody else has decided since, and traffic follows that
+                divide(self._platform, shares(state, {}), state.sequence)
 
     def advance(self) -> Outcome:
         """Take one step and say where things stand; calling it once too often changes nothing."""
         for _ in range(_RACES):
             try:
                 return self._step()
-            except Conflict:
+            except (Conflict, Outdated):
                 continue  # somebody else has decided: look at what is true now
         raise InfrastructureError(
             f"{self._ledger.model} in {self._ledger.environment} changes faster than it can be read",
             remedy=f"see who else is at it: mlops history {self._ledger.model}",
         )
 
-    def watch(self, on_tick: Callable[[Outcome], None] | None = None, tick_seconds: float = 1.0) -> Outcome:
-        """Advance until the running rollout has ended, whoever ends it; return how.
+    def watch(
+        self,
+        on_tick: Callable[[Outcome], None] | None = None,
+        tick_seconds: float = 1.0,
+        *,
+        rollout: str = "",
+    ) -> Outcome:
+        """Advance until the rollout has ended, whoever ends it; return how.
+
+        ``rollout`` is what :meth:`begin` returned; it may have ended before. Empty stands for the one that is
+        running, and the outcome is IDLE when none is.
 
         Failures of the platform or the store are told to ``on_tick`` and outlasted; raises
         InfrastructureError after ten in a row.
         """
         running = self._ledger.state().rollout
+        rollout = rollout or (running.id if running else "")
         failures = 0
         while True:
-            began = self._clock()
+            began = self._pace()
             try:
-                outcome = self._followed(running)
+                outcome = self._followed(rollout)
                 failures = 0
             except InfrastructureError as error:
                 failures += 1
@@ -140,25 +154,27 @@ class Engine:
             if outcome.ended:
                 self._tidy()
                 return outcome
-            self._sleep(max(0.0, tick_seconds - (self._clock() - began)))
+            self._sleep(min(tick_seconds, max(0.0, tick_seconds - (self._pace() - began))))
 
-    def rollback(self, reason: str, actor: str = "") -> Outcome:
+    def rollback(self, reason: str, actor: str = "", *, again: bool = False) -> Outcome:
         """Take the running candidate, else the served release, out of traffic: one event and one split.
 
         With the previous release no longer warm its servers are started again first. Raises UserError when
-        there is nothing to go back to. A second rollback returns to where the first one came from.
+        there is nothing to go back to. Asked for again it changes nothing, and finishes what was left half
+        done. Only with ``again`` it returns to the release that the last rollback came from; when that one
+        took back a candidate, which never served, it goes back by one more release.
         """
-        return self._way_back().go(reason, actor or self._ledger.author.actor)
+        return self._way_back().go(reason, actor or self._ledger.author.actor, again=again)
 
     def _way_back(self) -> WayBack:
         return WayBack(
             ledger=self._ledger,
             platform=self._platform,
             prefix=self._prefix,
-            clock=self._clock,
+            pace=self._pace,
             sleep=self._sleep,
             start_seconds=self._start_seconds,
-            follow=self.watch,
+            follow=lambda rollout: self.watch(rollout=rollout),
         )
 
     @property
@@ -169,6 +185,7 @@ class Engine:
     def _step(self) -> Outcome:
         state = self._retired(self._ledger.state())
         placed = place(self._platform, state)
+        self._refuse_if_moved(state)
         if state.rollout is None:
             return _resting(self._emptied(state, placed), placed)
         ticks = Ticks(self._store, state.rollout.id)
@@ -177,6 +194,17 @@ class Engine:
             return report(state.rollout, ticks.latest())
         crossing("rollout.after-tick")
         return self._act(state, state.rollout, tick, placed)
+
+    def _refuse_if_moved(self, state: State) -> None:
+        """Raise Conflict when the state is over: what was done for it meanwhile is no answer to anybody."""
+        now = self._ledger.state().sequence
+        if now != state.sequence:
+            raise Conflict(
+                "the ledger has moved on",
+                expected=f"event {state.sequence} to be the last",
+                found=f"event {now}",
+                remedy="look again at what is true now",
+            )
 
     def _act(self, state: State, rollout: RolloutState, tick: Tick, placed: Placed) -> Outcome:
         take_back = partial(_taken_back, state, rollout, tick)
@@ -192,7 +220,8 @@ class Engine:
             case Rollback():
                 return self._end(state, rollout, take_back("judge"), tick.sentence)
         age = self._clock() - seconds_of(rollout.started)
-        if age < float(rollout.settings["deadline"]):
+        never_ready = rollout.step < 0 and tick.unready_since is not None
+        if never_ready or age < float(rollout.settings["deadline"]):
             return report(rollout, tick)
         return self._end(
             state, rollout, take_back("deadline"), f"Undecided after {age:.0f} s. {tick.sentence}"
@@ -205,18 +234,18 @@ class Engine:
             rollout=rollout, step=step, weight=weight, verdict=tick.verdict, evidence=tick.evidence
         )
         after = self._append(state, payload, tick.sentence)[0]
-        self._divide(shares(after, placed.ready))
+        self._divide(shares(after, placed.ready), after.sequence)
 
     def _end(self, state: State, rollout: RolloutState, payload: Payload, reason: str) -> Outcome:
         after, event = self._append(state, payload, reason)
-        self._divide(shares(after, {}))
+        self._divide(shares(after, {}), after.sequence)
         Ticks(self._store, rollout.id).sweep()
         return ending(event, rollout.candidate.release)
 
-    def _divide(self, wanted: Mapping[str, float]) -> None:
+    def _divide(self, wanted: Mapping[str, float], sequence: int) -> None:
         """Send each lane its share. What is decided stands: a refusal is outlasted like any failure of the platform."""
         try:
-            divide(self._platform, wanted)
+            divide(self._platform, wanted, sequence)
         except UserError as error:
             raise InfrastructureError(
                 error.headline,
@@ -266,15 +295,19 @@ class Engine:
         with suppress(InfrastructureError):
             self.advance()
 
-    def _followed(self, running: RolloutState | None) -> Outcome:
+    def _followed(self, rollout: str) -> Outcome:
         """Advance once; when the rollout was ended by somebody else, find out how."""
         outcome = self.advance()
-        if running is None or outcome.rollout == running.id:
+        if not rollout or outcome.rollout == rollout:
             return outcome
+        release: Mapping[str, Any] = {}
         for event in self._ledger.events():
-            if event.kind in _ENDS and event.data["rollout"] == running.id:
-                return ending(event, running.candidate.release)
-        return outcome
+            if event.data.get("rollout") != rollout:
+                continue
+            release = event.data["release"] if event.kind == RolloutStarted.kind else release
+            if event.kind in _ENDS:
+                return ending(event, release)
+        return _given_up(rollout, release)
 
 
 _ENDS = frozenset({Promoted.kind, RolledBack.kind})
@@ -310,6 +343,17 @@ def _resting(state: State, placed: Placed) -> Outcome:
         return Outcome(progress=Progress.IDLE, sentence="Nothing serves, and no rollout is running.")
     sentence = "; ".join([f"{named(state.serving.release)} serves", *placed.trouble])
     return Outcome(progress=Progress.IDLE, sentence=f"{sentence}.", release=state.serving.release, weight=1.0)
+
+
+def _given_up(rollout: str, release: Mapping[str, Any]) -> Outcome:
+    """Return the outcome of a rollout that another one has taken the place of without a word."""
+    return Outcome(
+        progress=Progress.UNDECIDED,
+        sentence=f"Rollout {rollout} runs no more, and the ledger does not say how it ended.",
+        rollout=rollout,
+        release=release,
+        exit_code=CouldNotTell.exit_code,
+    )
 
 
 def _unreachable(running: RolloutState | None, error: InfrastructureError) -> Outcome:

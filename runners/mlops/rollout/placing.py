@@ -37,9 +37,9 @@ def answers(readiness: Readiness, placement: Placement) -> bool:
 
 
 def residents(state: State) -> dict[str, Placement]:
-    """Return what the ledger wants to run in each lane."""
+    """Return what the ledger wants to run in each lane, the most important first."""
     candidate = state.rollout.candidate if state.rollout else None
-    wanted = (state.warm, candidate, state.serving)
+    wanted = (state.serving, candidate, state.warm)
     return {each.lane: each for each in wanted if each is not None}
 
 
@@ -58,33 +58,42 @@ def shares(state: State, ready: Mapping[str, Readiness]) -> dict[str, float]:
 def place(platform: Platform, state: State) -> Placed:
     """Bring the platform to what the ledger says; whatever fails is told, and tried again by the next call.
 
-    The order protects users: what is wanted and missing is started, then traffic moves, then what nobody
-    wants is emptied.
+    The order protects users: what serves is started, and traffic moves; then the others are started, which
+    may take long or fail; then what nobody wants is emptied.
     """
     wanted = residents(state)
     before = {lane: platform.ready(lane) for lane in LANES}
     strangers = [lane for lane in LANES if _is_stranger(before[lane], wanted.get(lane))]
     settled = [each for each in wanted.values() if each.lane not in strangers]
-    trouble, refused = _deploy(platform, state, settled)
+    first = _deploy(platform, state, settled[:1])
     ready = {lane: platform.ready(lane) for lane in LANES}
-    attempts = [partial(divide, platform, shares(state, ready))]
-    attempts += [partial(platform.remove, lane) for lane in strangers]
-    trouble += [_told(error) for error in map(_attempt, attempts) if error is not None]
+    moved = _failures(partial(divide, platform, shares(state, ready), state.sequence))
+    others = _deploy(platform, state, settled[1:])
+    left = _failures(*(partial(platform.remove, lane, state.sequence) for lane in strangers))
     late = _deploy(platform, state, [each for each in wanted.values() if each.lane in strangers])
-    after = {lane: platform.ready(lane) if lane in strangers else ready[lane] for lane in LANES}
+    after = {
+        lane: each if each.phase is Phase.READY and lane not in strangers else platform.ready(lane)
+        for lane, each in ready.items()
+    }
+    if shares(state, after) != shares(state, ready):
+        left += _failures(partial(divide, platform, shares(state, after), state.sequence))
     return Placed(
         ready={lane: _first_word(before[lane], after[lane]) for lane in LANES},
-        trouble=tuple(dict.fromkeys((*trouble, *late[0]))),
-        refused={**refused, **late[1]},
+        trouble=tuple(dict.fromkeys((*first[0], *moved, *others[0], *left, *late[0]))),
+        refused={**first[1], **others[1], **late[1]},
     )
 
 
-def divide(platform: Platform, wanted: Mapping[str, float]) -> None:
-    """Send each lane its share, unless that is so already. Nobody to send to leaves the proxy as it is."""
-    if not wanted or in_force(platform.current(), wanted):
+def divide(platform: Platform, wanted: Mapping[str, float], sequence: int) -> None:
+    """Send each lane its share, unless that is so already and the platform knows of the event that it follows.
+
+    Nobody to send to leaves the proxy as it is. Raises Outdated when a later event was followed already.
+    """
+    split = platform.current()
+    if not wanted or (split is not None and split.sequence >= sequence and in_force(split, wanted)):
         return
     crossing("rollout.before-split")
-    platform.split(Split(weights=dict(wanted)))
+    platform.split(Split(weights=dict(wanted), sequence=sequence))
     crossing("rollout.after-split")
 
 
@@ -130,7 +139,13 @@ def _deployment(state: State, placement: Placement) -> Deployment:
         release=Release.from_record(placement.release),
         replicas=placement.replicas,
         warm=placement == state.warm,
+        sequence=state.sequence,
     )
+
+
+def _failures(*acts: Callable[[], None]) -> list[str]:
+    """Return a sentence for each that did not work."""
+    return [_told(error) for error in map(_attempt, acts) if error is not None]
 
 
 def _attempt(act: Callable[[], None]) -> MlopsError | None:

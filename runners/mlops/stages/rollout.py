@@ -18,7 +18,6 @@ EVIDENCE = "rollout.json"
 
 _ANSWERS = {
     Progress.PROMOTED: Answer.PASSED,
-    Progress.IDLE: Answer.PASSED,
     Progress.ROLLED_BACK: Answer.FAILED,
     Progress.UNDECIDED: Answer.INCONCLUSIVE,
 }
@@ -53,16 +52,17 @@ class Rollout:
                 release=release.as_record(),
                 weight=1.0,
             )
-            return _result(context, outcome, {})
+            return _result(context, outcome, {}, Answer.PASSED)
         with replayed(context) as replay:
-            outcome = _watched(context, release, replay)
+            outcome = _watched(context, release, rollout, replay)
             traffic = replay.as_record() if replay else {}
-        return _result(context, outcome, traffic)
+        return _result(context, outcome, traffic, _ANSWERS[outcome.progress])
 
 
-def _watched(context: Context, release: Release, replay: Replay | None) -> Outcome:
+def _watched(context: Context, release: Release, rollout: str, replay: Replay | None) -> Outcome:
     try:
-        return context.engine.watch(insisting(replay, context.show), context.profile.tick_seconds)
+        show = insisting(replay, context.show)
+        return context.engine.watch(show, context.profile.tick_seconds, rollout=rollout)
     except Interrupted as stop:
         model = context.contract.model
         raise Interrupted(
@@ -73,8 +73,8 @@ def _watched(context: Context, release: Release, replay: Replay | None) -> Outco
         ) from stop
 
 
-def _result(context: Context, outcome: Outcome, traffic: Mapping[str, Any]) -> StageResult:
-    check = _check(outcome, context.contract.model)
+def _result(context: Context, outcome: Outcome, traffic: Mapping[str, Any], answer: Answer) -> StageResult:
+    check = _check(outcome, answer, context.contract.model)
     return StageResult(
         stage=Rollout.name,
         status=status_of((check,)),
@@ -91,8 +91,7 @@ def _result(context: Context, outcome: Outcome, traffic: Mapping[str, Any]) -> S
     )
 
 
-def _check(outcome: Outcome, model: str) -> Check:
-    answer = _ANSWERS[outcome.progress]
+def _check(outcome: Outcome, answer: Answer, model: str) -> Check:
     needed = outcome.evidence.get("good_needed" if answer is Answer.PASSED else "against_needed")
     return Check(
         name=Rollout.name,
