@@ -218,6 +218,8 @@ class _Runner:
         return Taken(result=result)
 
     def _understood(self, caught: BaseException, stage: str = "") -> MlopsError:
+        if isinstance(caught, Interrupted):
+            return caught  # a stage may have said more than the signal does: what was left, and how to go on
         # The exception of a signal may have been swallowed or replaced on its way up; its reason counts.
         error = self._stop.reason or as_error(caught, folder=self._folders.root, stage=stage)
         if isinstance(error, Defect):
