@@ -6,7 +6,9 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,7 +17,7 @@ from mlops.platforms.port import Phase, Platform
 from mlops.processes import alive
 from mlops.release import Release
 from tests.doubles.memory_platform import Behaviour, MemoryPlatform
-from tests.platforms.rigs import StandIns, await_ready, call
+from tests.platforms.rigs import StandIns, await_ready, call, squatting
 
 
 class LocalRig:
@@ -45,6 +47,11 @@ class LocalRig:
 
     def kill_proxy(self) -> None:
         _kill(self.home / "envoy" / "envoy.json")
+
+    @contextmanager
+    def squatted(self) -> Iterator[None]:
+        with squatting(self.platform.endpoint()):
+            yield
 
     def starts(self) -> int:
         return len(self.launch.launched)
@@ -80,6 +87,12 @@ class MemoryRig:
 
     def kill_proxy(self) -> None:
         self.memory.kill_proxy()
+
+    @contextmanager
+    def squatted(self) -> Iterator[None]:
+        self.memory.refuse("check", f"Port {urlsplit(self.platform.endpoint()).port} is in use")
+        yield
+        self.memory.heal()
 
     def starts(self) -> int:
         return len(self.memory.effects("deploy"))

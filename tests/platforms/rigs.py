@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mlops.platforms.envoy import is_free
 from mlops.platforms.port import Phase, Platform
 from mlops.release import Release
 
@@ -127,6 +130,17 @@ class Caller:
             float(headers.get("x-arrived", 0)),
             "" if response.status == 200 else body.decode(),
         )
+
+
+@contextmanager
+def squatting(endpoint: str) -> Iterator[None]:
+    """Listen at the address, as another program of the user would."""
+    port = urlsplit(endpoint).port or 0
+    deadline = time.monotonic() + 10
+    while not is_free(port) and time.monotonic() < deadline:
+        time.sleep(0.02)  # a proxy that was killed a moment ago still holds it
+    with socket.create_server(("127.0.0.1", port)):
+        yield
 
 
 def call(endpoint: str, count: int) -> Caller:

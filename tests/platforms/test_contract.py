@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from mlops.errors import InfrastructureError
-from mlops.platforms.port import Deployment, Observation, Phase, Platform, Readiness, Split
+from mlops.errors import InfrastructureError, UserError
+from mlops.platforms.port import LANES, Deployment, Observation, Outdated, Phase, Platform, Readiness, Split
 from tests.platforms.rigs import release
 
 A, B = release("a"), release("b")
@@ -34,6 +34,19 @@ def seen(platform: Platform) -> dict[str, Observation]:
 
 def counted(platform: Platform) -> Counter[str]:
     return Counter({lane: each.requests for lane, each in seen(platform).items()})
+
+
+def test_an_address_that_is_taken_is_found_by_a_check_that_changes_nothing(rig: Any) -> None:
+    platform: Platform = rig.platform
+    with rig.squatted():
+        with pytest.raises(UserError, match=r"Port \d+ is in use") as caught:
+            platform.check()
+        assert caught.value.remedy
+    platform.check()
+    assert platform.current() is None, "a check starts nothing"
+    assert [platform.ready(lane).phase for lane in LANES] == [Phase.ABSENT] * 2
+    deployed(rig, blue=1.0)
+    platform.check()  # the address is in use, by the platform itself
 
 
 def test_an_empty_lane_is_absent_and_removing_it_is_no_error(rig: Any) -> None:
@@ -205,6 +218,37 @@ def test_the_next_release_of_a_lane_is_not_taken_for_the_one_before(rig: Any) ->
     after = seen(platform)["green"]
     assert (after.release, after.epoch) != (before.release, before.epoch)
     assert after.release == release("d").digest
+
+
+def test_a_split_decided_on_an_older_sequence_is_not_applied(rig: Any) -> None:
+    platform = deployed(rig, blue=0.5, green=0.5)
+    platform.split(Split({"blue": 1.0}, sequence=8))
+    starts = rig.starts()
+    for stale in (
+        lambda: platform.split(Split({"blue": 0.5, "green": 0.5}, sequence=7)),
+        lambda: platform.deploy(Deployment("green", release("d"), sequence=7)),
+        lambda: platform.remove("blue", sequence=7),
+    ):
+        with pytest.raises(Outdated):
+            stale()
+    current = platform.current()
+    assert current is not None
+    assert current.weights.get("blue") == 1.0
+    assert current.sequence == 8
+    assert platform.ready("green").release == B.digest
+    assert platform.ready("blue").phase is Phase.READY
+    assert rig.starts() == starts
+    platform.split(Split({"blue": 1.0}, sequence=9))
+    with pytest.raises(Outdated):
+        platform.split(Split({"blue": 0.5, "green": 0.5}, sequence=8))
+    platform.split(Split({"blue": 0.5, "green": 0.5}, sequence=9))
+
+
+def test_stopping_forgets_the_sequence(rig: Any) -> None:
+    rig.platform.deploy(Deployment("blue", A, sequence=8))
+    rig.platform.stop()
+    rig.platform.deploy(Deployment("blue", A, sequence=1))
+    assert rig.platform.ready("blue").release == A.digest
 
 
 def test_stopping_ends_everything_and_it_can_be_stopped_again(rig: Any) -> None:

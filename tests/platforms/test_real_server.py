@@ -13,17 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlops.artifacts import keep_folder
+from mlops.canonical import canonical_json, digest_tree
 from mlops.environments.port import Installed, Locked
 from mlops.platforms.local import LocalPlatform
-from mlops.platforms.port import Deployment, Split
-from mlops.release import Release
+from mlops.platforms.port import Deployment, Phase, Split
+from mlops.release import RELEASE_TYPE, Release
 from mlops.serving.launch import Launcher
+from mlops.signing import SignatureError, Signer
 from mlops.store import open_store
 from mlops.traffic.replay import Settings, arguments
 from tests.platforms.rigs import await_ready
 
 pytestmark = pytest.mark.slow
 
+KEY = Signer.generate()
 MAKER = Path(__file__).parents[1] / "stages" / "make_packages.py"
 
 
@@ -45,16 +48,20 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def releases(packages: Path, tmp_path: Path) -> tuple[Release, Release]:
     store = open_store((tmp_path / "store").as_uri())
     plain, other = (keep_folder(store, packages / name) for name in ("plain", "other"))
-    return tuple(  # type: ignore[return-value]
+    made = [
         Release(model="m", version=version, package=package, contract="c" * 64)
         for version, package in (("1", plain), ("2", other))
-    )
+    ]
+    for release in made:
+        envelope = KEY.sign(canonical_json(release.as_record()), RELEASE_TYPE)
+        store.put(release.envelope, canonical_json(envelope))
+    return made[0], made[1]
 
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[LocalPlatform]:
     store = open_store((tmp_path / "store").as_uri())
-    launcher = Launcher(store, PresentPython(), tmp_path / "home")  # type: ignore[arg-type]
+    launcher = Launcher(store, PresentPython(), tmp_path / "home", KEY.verifier())  # type: ignore[arg-type]
     made = LocalPlatform(tmp_path / "home" / "platform", launch=launcher.command, drain_seconds=10)
     yield made
     made.stop()
@@ -95,6 +102,27 @@ def test_no_request_fails_in_a_rollout_and_a_rollback_at_a_hundred_requests_a_se
     assert counted["blue"].errors == 0
     # Replay asks whether the address is ready before it begins, and the proxy counts that, too.
     assert 1 <= counted["blue"].requests - seen["by_lane"]["blue"] <= 2
+
+
+def test_what_was_tampered_with_is_not_served(
+    platform: LocalPlatform, releases: tuple[Release, Release], tmp_path: Path
+) -> None:
+    """An altered copy is replaced; a release whose signature is another one's is not started at all."""
+    stable, candidate = releases
+    store = open_store((tmp_path / "store").as_uri())
+    copy = Launcher(store, PresentPython(), tmp_path / "home").package(stable.package)  # type: ignore[arg-type]
+    (copy / "model" / "MLmodel").write_text("flavors: {python_function: {loader_module: evil}}\n")
+    platform.deploy(Deployment("blue", stable))
+    await_ready(platform, "blue", seconds=60)
+    assert digest_tree(copy) == stable.package
+
+    store.put(candidate.envelope, store.get(stable.envelope) or b"")
+    with pytest.raises(SignatureError, match="does not hold"):
+        platform.deploy(Deployment("green", candidate))
+    assert platform.ready("green").phase is not Phase.READY
+    assert not list((tmp_path / "home" / "platform" / "servers").glob("green-*/*.json")), (
+        "nothing was started"
+    )
 
 
 def _await_more(status: Path, requests: int, seconds: float = 60) -> None:

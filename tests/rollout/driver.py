@@ -1,4 +1,4 @@
-"""Does one thing in a world, as a process of its own that may be killed: ``driver.py FOLDER watch|rollback|advance``."""
+"""Does one thing in a world, as a process of its own that may be killed: ``driver.py FOLDER WHAT``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from tests.rollout.conftest import World, a_release, settings  # noqa: E402
 def main(folder: str, what: str) -> None:
     """Do it."""
     world = World(Path(folder))
+    if what == "supersede":
+        world.engine.begin(a_release(3), settings(), "release 3", supersede=True)
+        world.engine.watch()
+        world.settle()
     if what == "watch":
         world.engine.begin(a_release(2), settings(), "release 2")
         world.engine.watch()

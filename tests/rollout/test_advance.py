@@ -15,6 +15,82 @@ from tests.doubles.memory_platform import Behaviour
 from tests.rollout.conftest import World, a_release, settings
 
 
+def test_what_users_could_not_call_is_found_before_a_rollout_is_open(served: World) -> None:
+    served.platform.refuse("check", "Port 8080 is in use")
+    before = served.state.sequence
+    with pytest.raises(UserError, match="Port 8080 is in use"):
+        served.begin(2)
+    assert served.state.sequence == before
+    assert served.begin(1) == "", "what serves already needs no port"
+    served.platform.heal()
+    assert served.roll_out(2).progress is Progress.PROMOTED
+
+
+def test_a_running_rollout_is_not_superseded_by_what_could_not_begin(served: World) -> None:
+    rollout = served.begin(2)
+    served.platform.refuse("check")
+    assert served.begin(2) == rollout, "it is joined, and that needs no port"
+    with pytest.raises(UserError):
+        served.engine.begin(a_release(3), settings(), "better", supersede=True)
+    assert served.state.rollout is not None
+    assert served.state.rollout.id == rollout
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1])
+def test_a_deployment_that_is_refused_ends_the_rollout_with_the_reason(served: World, weight: float) -> None:
+    served.begin(2)
+    served.until(lambda outcome: outcome.weight == weight)
+    if weight:
+        served.platform.kill_lane("green")
+    else:
+        served.platform.remove("green", served.state.sequence)
+    served.platform.refuse("deploy", "Port 8080 is in use")
+    outcome = served.engine.advance()
+    assert (outcome.progress, outcome.cause) == (Progress.ROLLED_BACK, "deployment")
+    reason = served.events("rolled-back")[-1].reason
+    assert reason == "it cannot be deployed: Port 8080 is in use (a process)"
+    assert served.state.rollout is None
+    served.platform.heal()
+    served.settle()
+    assert served.serves() == "1"
+    assert served.roll_out(3).progress is Progress.PROMOTED
+
+
+def test_a_refused_deployment_and_split_end_the_watch_with_an_outcome(served: World) -> None:
+    served.begin(2)
+    served.platform.kill_proxy()
+    served.platform.refuse("deploy")
+    served.platform.refuse("split")
+    outcome = served.engine.watch()
+    assert (outcome.progress, outcome.cause) == (Progress.ROLLED_BACK, "deployment")
+    assert "the port is taken" in outcome.sentence
+    assert "the port is taken" in served.engine.advance().sentence, "what serves is still not reached"
+    served.platform.heal()
+    served.settle()
+    assert served.serves() == "1"
+
+
+def test_the_first_rollout_that_is_refused_ends_too(world: World) -> None:
+    world.begin(1)
+    world.platform.refuse("deploy")
+    outcome = world.engine.watch()
+    assert (outcome.progress, outcome.cause) == (Progress.ROLLED_BACK, "deployment")
+    assert world.state.rollout is None
+    world.platform.heal()
+    assert world.roll_out(2).progress is Progress.PROMOTED
+
+
+def test_a_refused_step_is_outlasted_and_ends_by_the_next_look(served: World) -> None:
+    served.begin(2)
+    served.until(lambda outcome: served.platform.ready("green").phase is Phase.READY)
+    served.platform.refuse("split")
+    with pytest.raises(InfrastructureError, match="the port is taken"):
+        served.until(lambda outcome: outcome.ended)
+    assert served.state.rollout is not None
+    served.platform.heal()
+    assert served.engine.watch().progress is Progress.PROMOTED
+
+
 def test_the_first_release_gets_everything_once_ready_and_is_judged_on_the_objective(world: World) -> None:
     outcome = world.roll_out(1)
     assert outcome.progress is Progress.PROMOTED

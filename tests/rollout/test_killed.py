@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -115,8 +116,7 @@ def test_a_judged_rollback_ends_the_same(world: World, point: str) -> None:
 def test_a_persons_rollback_is_repaired_by_any_command(promoted: World, point: str) -> None:
     world = promoted
     killed(world, "rollback", point)
-    # Once it is carried out, asking again is a new wish: the way back.
-    driver.main(str(world.folder), "advance" if point == "rollout.after-split" else "rollback")
+    driver.main(str(world.folder), "rollback")
     after = summary(world)
     assert after["placed"] == ["1", "2"]
     assert after["events"].count("rolled-back") == 1
@@ -133,6 +133,72 @@ def test_a_rollback_killed_before_its_event_has_not_happened(promoted: World) ->
     killed(world, "rollback", "ledger.before-append")
     world.settle()
     assert summary(world)["placed"] == ["2", "1"]
+
+
+def test_a_superseding_rollout_begins_all_the_same(world: World) -> None:
+    world.begin(2)
+    world.until(lambda outcome: outcome.weight == 0.1)
+    killed(world, "supersede", "rollout.after:rolled-back")
+    assert world.state.rollout is None, "the first event is there, the second is not"
+    driver.main(str(world.folder), "supersede")
+    after = summary(world)
+    assert after["placed"] == ["3", "1"]
+    assert after["events"].count("rolled-back") == 1
+    assert after["events"].count("rollout-started") == 3
+    assert after["ticks"] == []
+
+
+def test_a_warm_release_whose_window_is_over_leaves_once(promoted: World) -> None:
+    promoted.platform.sleep(90_000)
+    killed(promoted, "advance", "rollout.after:retired")
+    assert len(promoted.platform.look().lanes) == 2, "decided, not done"
+    promoted.settle()
+    after = summary(promoted)
+    assert after["placed"] == ["2", None]
+    assert after["draining"] == ()
+    assert len(promoted.platform.look().lanes) == 1
+    assert [each for each in after["events"] if each == "retired"] == ["retired"] * retirements(promoted)
+
+
+def retirements(world: World) -> int:
+    """Return the number of (lane, release) that have left, each of which is said once."""
+    return len({(event.data["lane"], event.data["release"]) for event in world.events("retired")})
+
+
+@pytest.mark.parametrize("again", ["rollback", "advance"])
+def test_a_cold_return_goes_on(promoted: World, again: str) -> None:
+    promoted.platform.sleep(90_000)
+    promoted.settle()
+    assert promoted.state.warm is None
+    killed(promoted, "rollback", "rollout.after:rollout-started")
+    assert promoted.state.rollout is not None
+    driver.main(str(promoted.folder), again)
+    promoted.settle()
+    after = summary(promoted)
+    assert after["placed"] == ["1", "2"]
+    assert after["events"].count("rolled-back") == 1
+    assert after["rollout"] is None
+
+
+def test_no_point_of_any_part_is_left_out() -> None:
+    """Each place where a process may be killed is named by a test; a placeholder stands for any word."""
+    root = Path(__file__).parents[2]
+    sources = [path.read_text() for path in (root / "runners" / "mlops").rglob("*.py")]
+    calls = [each for source in sources for each in re.findall(r"\bcrossing\((.*)\)", source)]
+    points = [each for call in calls for each in re.findall(r'^f?"([^"]+)"$', call)]
+    definitions = [call for call in calls if call == "point: str"]
+    assert len(points) + len(definitions) == len(calls), "a point that is no literal cannot be found here"
+    named = [path.read_text() for path in (root / "tests").rglob("test_*.py")]
+    lacking = {point for point in points if not any(re.search(_pattern(point), text) for text in named)}
+    assert lacking == set()
+    assert len(set(points)) >= 20
+
+
+def _pattern(point: str) -> str:
+    """Return what finds the point in a test; a test may add the word for the placeholder later."""
+    prefix, placeholder, rest = point.partition(":{")
+    assert rest.endswith("}") if placeholder else not rest
+    return f'"{re.escape(prefix)}' + (r'(?::[\w{}.-]+)?"' if placeholder else '"')
 
 
 def test_two_watchers_at_once_decide_once(world: World) -> None:

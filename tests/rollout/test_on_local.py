@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from mlops.errors import UserError
 from mlops.ledger import Author, Ledger
 from mlops.platforms.local import LocalPlatform
-from mlops.processes import alive
+from mlops.processes import alive, end
 from mlops.rollout.engine import Engine
 from mlops.rollout.outcome import Outcome, Progress
 from mlops.store import open_store
-from tests.platforms.rigs import Caller, StandIns
+from tests.platforms.rigs import Caller, StandIns, call, squatting
 from tests.rollout.conftest import a_release, settings
 
 # A wide objective asks for hundreds of requests instead of tens of thousands; the judge's constants stay.
@@ -107,6 +108,31 @@ def test_a_proxy_killed_in_the_middle_comes_back_with_the_same_shares(laptop: La
         outcome = laptop.roll_out(2, kill)
     assert killed
     assert outcome.progress is Progress.PROMOTED, outcome.sentence
+
+
+def test_a_port_in_use_is_found_before_a_rollout_is_open(laptop: Laptop) -> None:
+    laptop.platform.stop()
+    before = laptop.ledger.state().sequence
+    with squatting(laptop.platform.endpoint()):
+        with pytest.raises(UserError, match="is in use") as caught:
+            laptop.engine.begin(a_release(2), WIDE, "a test")
+        assert str(os.getpid()) in caught.value.found
+        assert [event.kind for event in laptop.ledger.events(before + 1)] == []
+    assert laptop.engine.begin(a_release(2), WIDE, "a test") != ""
+
+
+def test_a_port_that_is_taken_in_the_middle_ends_the_rollout_with_the_reason(laptop: Laptop) -> None:
+    laptop.engine.begin(a_release(2), WIDE, "a test")
+    proxy = laptop.folder / "home" / "envoy" / "envoy.json"
+    end(proxy, 0)
+    with squatting(laptop.platform.endpoint()):
+        outcome = laptop.engine.watch(None, TICK_SECONDS)
+    assert outcome.cause == "deployment"
+    assert "is in use" in outcome.sentence
+    assert laptop.ledger.state().rollout is None
+    while laptop.platform.current() is None:
+        laptop.engine.advance()
+    assert call(laptop.platform.endpoint(), 20).failed() == []
 
 
 def test_a_release_that_cannot_start_is_taken_back_with_its_log(laptop: Laptop) -> None:
