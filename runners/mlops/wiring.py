@@ -183,7 +183,7 @@ class House:
             return error.headline
         return ""
 
-    def contexts(self, contract: Contract, workspace: Path) -> MakeContext:
+    def contexts(self, contract: Contract, workspace: Path, *, again: bool = False) -> MakeContext:
         """Return what makes a stage's context from what the frame adds."""
         from functools import partial
 
@@ -207,6 +207,7 @@ class House:
             environments=self.environments,
             engine=Engine(environment_ledger, platform, self.store),
             commit=self.commit,
+            again=again,
         )
 
 

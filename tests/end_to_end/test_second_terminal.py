@@ -43,9 +43,11 @@ def version(laptop: Laptop) -> str:
 
 
 @contextmanager
-def in_its_rollout(laptop: Laptop, repo: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+def in_its_rollout(
+    laptop: Laptop, repo: Path, *options: str, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
     """Run the repo as far as its candidate has a share of the users."""
-    process = laptop.start("run", str(repo), **variables)
+    process = laptop.start("run", str(repo), *options, **variables)
     try:
         until(lambda: process.poll() is not None or (status(laptop)["rollout"] or {}).get("weight"), 300)
         assert process.poll() is None, process.communicate()
@@ -100,7 +102,8 @@ def test_the_next_run_goes_on_with_it_until_a_second_terminal_rolls_it_back_with
 
 
 def test_two_terminals_see_a_rollout_to_the_same_end(laptop: Laptop, repo: Path) -> None:
-    with in_its_rollout(laptop, repo, MLOPS_TRAFFIC_RATE="400") as run:
+    assert "taken back before" in laptop.mlops("run", str(repo), code=1)
+    with in_its_rollout(laptop, repo, "--again", MLOPS_TRAFFIC_RATE="400") as run:
         watch = laptop.start("rollout", "watch", MODEL)
         said, _ = run.communicate(timeout=300)
         seen, _ = watch.communicate(timeout=60)

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlops.contract.model import Contract
-from mlops.errors import InfrastructureError, Interrupted, UserError
+from mlops.errors import GateFailed, InfrastructureError, Interrupted, UserError
 from mlops.pipeline.results import Answer, StageResult, Status
 from mlops.pipeline.stage import Context, Never
 from mlops.processes import alive, end
@@ -107,6 +108,28 @@ def test_a_bad_release_fails_and_says_what_to_do(served: World) -> None:
     assert float(check.measured or 0) >= float(check.threshold or 0) > 1
 
 
+def test_a_release_that_was_judged_bad_is_not_tried_until_it_passes(served: World) -> None:
+    served.platform.behave(a_release(2).digest, Behaviour(error_rate=0.05))
+    Rollout().run(context(served, 2))
+    served.platform.behave(a_release(2).digest, Behaviour())
+    before = served.state.sequence
+    with pytest.raises(GateFailed, match="taken back before") as refused:
+        Rollout().run(context(served, 2))
+    assert "worse" in refused.value.found
+    assert served.state.sequence == before
+    insisting = replace(context(served, 2), again=True)
+    assert Rollout().run(insisting).status is Status.PASSED
+    # It was promoted in the end: nothing stands against it any more.
+    assert Rollout().run(context(served, 2)).status is Status.PASSED
+
+
+def test_a_release_that_could_not_be_judged_may_be_tried_again(served: World) -> None:
+    served.platform.traffic(0)
+    Rollout().run(context(served, 2, rollout={"deadline": 30}))
+    served.platform.traffic(1000)
+    assert Rollout().run(context(served, 2)).status is Status.PASSED
+
+
 def test_a_release_that_does_not_start_fails_with_the_log(served: World) -> None:
     served.platform.behave(a_release(2).digest, Behaviour(fails_to_start=True))
     result = Rollout().run(context(served, 2))
@@ -126,6 +149,23 @@ def test_a_release_that_serves_already_passes_at_once(served: World) -> None:
     assert result.status is Status.PASSED
     assert "serves already" in result.summary
     assert served.state.sequence == before
+
+
+def test_a_rollout_that_somebody_ended_before_the_first_look_has_not_passed(
+    served: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = served.engine.begin
+
+    def begun_and_ended(*arguments: Any, **named: Any) -> str:
+        rollout = begin(*arguments, **named)
+        World(served.folder).engine.rollback("not today")
+        return rollout
+
+    monkeypatch.setattr(served.engine, "begin", begun_and_ended)
+    result = Rollout().run(context(served, 2))
+    assert result.status is Status.FAILED
+    assert "not today" in result.summary
+    assert result.facts["progress"] == "rolled back"
 
 
 def test_another_running_rollout_is_left_alone(served: World) -> None:

@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 @click.command()
 @workspace_argument
 @selection_options
+@click.option("--again", is_flag=True, help="Roll out even a release that was taken back before.")
 @click.option("--plain", is_flag=True, help="One line per event, as in the log of a build.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event; the last is the whole run.")
 @click.pass_obj
-def run(
+def run(  # noqa: PLR0913, PLR0917 - the options of the command
     switches: Switches,
     workspace: Path,
     only: tuple[str, ...],
     since: str,
     fresh: bool,
+    again: bool,
     plain: bool,
     as_json: bool,
 ) -> int:
@@ -50,7 +52,9 @@ def run(
             house, contract, workspace, only=only, since=since, fresh=fresh, debug=switches.debug
         )
         reporter = PlainReporter(sys.stdout) if plain else reporter_for(sys.stdout, as_json=as_json)
-        result = run_pipeline(find_stages(), house.contexts(contract, workspace), request, reporter)
+        result = run_pipeline(
+            find_stages(), house.contexts(contract, workspace, again=again), request, reporter
+        )
         if result.exit_code == 0:
             # What serves may have been ended with the machine; a run that finds nothing to do still leaves it serving.
             house.engine(contract.model).advance()

@@ -86,6 +86,8 @@ class Context:
     """Shows a look at a running rollout in the live display; fits ``engine.watch(on_tick=context.show)``."""
     commit: str = ""
     fresh: bool = False
+    again: bool = False
+    """Roll out even a release that the judge or a person took back before."""
 
     def fact(self, stage: str, name: str) -> Any:  # noqa: ANN401 - JSON of the stage's own making
         """Return what an earlier stage left for later ones; UserError when that stage has no result here."""

@@ -32,6 +32,8 @@ class Past:
     """Every release that served, in order, once for each time."""
     taken_back: set[str] = field(default_factory=set)
     """Digests of the releases whose last fate was to be taken back."""
+    rejected: dict[str, Event] = field(default_factory=dict)
+    """Those of them that the judge or a person took back, each with the event: not a matter of another try."""
     undone: Placement | None = None
     """What served until the last decision, if that was a rollback of it."""
 
@@ -56,9 +58,12 @@ class Past:
             self.undone = None
         if isinstance(event.payload, RolledBack):
             self.taken_back.add(event.payload.release)
+            if event.payload.cause in {"judge", "person"}:
+                self.rejected[event.payload.release] = event
         if now is None or (before is not None and before.digest == now.digest):
             return
         self.served.append(now)
         self.taken_back.discard(now.digest)
+        self.rejected.pop(now.digest, None)
         if isinstance(event.payload, RolledBack):
             self.undone = before

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlops.errors import Interrupted
+from mlops.errors import GateFailed, Interrupted
 from mlops.pipeline.results import Answer, Check, StageResult, status_of
 from mlops.pipeline.stage import Context, Never, Validity
 from mlops.release import Release
 from mlops.rollout.outcome import Outcome, Progress, named
+from mlops.rollout.past import Past
 from mlops.stages.replayed import Replay, insisting, replayed
 
 EVIDENCE = "rollout.json"
@@ -43,6 +44,7 @@ class Rollout:
         Interrupted leaves the rollout where it is: the ledger has all of it, and whoever comes next goes on.
         """
         release = Release.from_record(context.fact("register", "release"))
+        _refuse_rejected(context, release)
         settings = context.contract.rollout.model_dump(mode="json")
         rollout = context.engine.begin(release, settings, f"{named(release.as_record())} passed all stages")
         if not rollout:
@@ -57,6 +59,23 @@ class Rollout:
             outcome = _watched(context, release, rollout, replay)
             traffic = replay.as_record() if replay else {}
         return _result(context, outcome, traffic, _ANSWERS[outcome.progress])
+
+
+def _refuse_rejected(context: Context, release: Release) -> None:
+    """Refuse what was judged already: trying until it passes would void the judge's error rate.
+
+    A rerun by a timer must not bring back what a person has taken back, either.
+    """
+    event = Past.of(context.environment_ledger.events()).rejected.get(release.digest)
+    if event is None or context.again:
+        return
+    raise GateFailed(
+        f"{named(release.as_record())} was taken back before, and nothing of it has changed",
+        expected="a release that neither the judge nor a person has taken back",
+        found=f"{event.at[:19]} UTC, {event.actor}: {event.reason}",
+        remedy="Change the model and run again; `mlops run --again` tries this very release once more.",
+        where="rollout",
+    )
 
 
 def _watched(context: Context, release: Release, rollout: str, replay: Replay | None) -> Outcome:
