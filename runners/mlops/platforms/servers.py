@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlops.platforms.local_state import Instance
-from mlops.processes import alive, ask_to_end, end, spawn, tail
+from mlops.processes import alive, ask_to_end, end, read_record, spawn, tail
 from mlops.release import Release
 
 _HEALTH_TIMEOUT_SECONDS = 2.0
@@ -68,9 +68,12 @@ class Servers:
         return ""
 
     def failed(self, instance: Instance) -> str:
-        """Return the last lines of a server that was started and has ended by itself; empty when none has."""
+        """Return the last lines of a server that was started and has ended by itself; empty when none has.
+
+        A record without a pid is of one that is just being started, or whose starter was killed: it has not failed.
+        """
         for port in self.missing(instance):
-            if self._record(instance, port).exists():
+            if "pid" in (read_record(self._record(instance, port)) or {}):
                 words = tail(self._log(instance, port)) or "It wrote nothing."
                 return f"The server on port {port} ended. {words}"
         return ""
