@@ -8,7 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,14 @@ BACKENDS: dict[str, Callable[[int], AbstractContextManager[proxies.Proxy | None]
 }
 """One line per backend; every contract test runs on each."""
 
+_SLOW = [pytest.mark.slow]
+EACH_BACKEND = [pytest.param(name, marks=_SLOW if name.startswith("s3-") else []) for name in BACKENDS]
+"""Files and S3 each time; S3 with faults takes minutes for the whole ledger, so it is left to the long run."""
+ONLY_READ = ["file", pytest.param("s3", marks=_SLOW)]
+"""For tests of what is read: the faults are those of a write."""
+FILES_FIRST = [pytest.param(name, marks=_SLOW if name != "file" else []) for name in BACKENDS]
+"""For tests that start processes."""
+
 
 @pytest.fixture
 def s3(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
@@ -98,12 +106,12 @@ def s3(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     return at
 
 
-@pytest.fixture(params=BACKENDS)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Each backend in turn."""
-    backend = BACKENDS[request.param]
+@contextmanager
+def _placed(name: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
+    """Open a backend for the time of a test, with a bucket (or a folder) of its own."""
+    backend = BACKENDS[name]
     if backend is None:
-        yield Place(f"file://{tmp_path}/store")
+        yield Place(f"file://{folder}/store")
         return
     port = request.getfixturevalue("s3_port")
     with backend(port) as proxy:
@@ -111,10 +119,26 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         yield Place(at(proxy.url if proxy else f"http://127.0.0.1:{port}"), proxy)
 
 
+@pytest.fixture(params=BACKENDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Each backend in turn."""
+    with _placed(request.param, request, tmp_path) as found:
+        yield found
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test of the ledger on every backend: what it promises is not a property of one store."""
+    name = metafunc.module.__name__.rpartition(".")[2]
+    if name.startswith("test_ledger") and "store" in metafunc.fixturenames:
+        backends = ONLY_READ if name == "test_ledger_verify" else EACH_BACKEND
+        metafunc.parametrize("store", backends, indirect=True)
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """A store of local files."""
-    return open_store(f"file://{tmp_path}/store")
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A store of local files, unless the test is run on each backend."""
+    with _placed(getattr(request, "param", "file"), request, tmp_path) as found:
+        yield found.open()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from mlops.ledger import Ledger, StoreHeads
 from mlops.ledger.events import Noted
 from mlops.signing import load_or_create_key
 from mlops.store import open_store
-from tests.core.conftest import ROOT, finished, start
+from tests.core.conftest import FILES_FIRST, ROOT, Place, finished, start
 
 LANDED = {
     "ledger.before-append": False,
@@ -32,9 +32,10 @@ def test_no_point_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("point", LANDED)
-def test_killed_at(point: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", FILES_FIRST, indirect=True)
+def test_killed_at(point: str, place: Place, tmp_path: Path) -> None:
     places = {
-        "store": f"file://{tmp_path}/store",
+        "store": place.url,
         "heads": f"file://{tmp_path}/heads",
         "key": f"{tmp_path}/key",
     }
