@@ -10,6 +10,7 @@ import pytest
 from mlops import wiring
 from mlops.cli import looking
 from mlops.cli.rollback import rollback
+from mlops.cli.status import _undo
 from tests.rollout.conftest import World
 
 
@@ -45,6 +46,16 @@ def run(**changes: Any) -> int:
         **{"model": "flights", "reason": "", "again": False, "as_json": False, **changes}
     )
     return int(answer)
+
+
+def test_status_names_the_undo_that_works(canary: World) -> None:
+    canary.engine.watch()
+    assert _undo(canary.ledger, canary.state) == "mlops rollback flights"
+    canary.engine.rollback("bad")
+    assert _undo(canary.ledger, canary.state) == "mlops rollback flights --again"
+    canary.platform.sleep(90_000)
+    canary.settle()
+    assert _undo(canary.ledger, canary.state) is None
 
 
 @pytest.mark.parametrize("as_json", [False, True])

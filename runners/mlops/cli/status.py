@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from mlops.ledger.state import Placement
+    from mlops.ledger import Ledger
+    from mlops.ledger.state import Placement, State
     from mlops.wiring import House
 
 
@@ -43,7 +44,8 @@ def _record(house: House, model: str, environment: str) -> dict[str, Any]:
     from mlops.errors import InfrastructureError
     from mlops.platforms.port import Phase
 
-    state = house.ledger(model, environment).state()
+    ledger = house.ledger(model, environment)
+    state = ledger.state()
     platform = house.platform(model, environment)
     lanes: dict[str, str] = {}
     for slot, placement in (
@@ -62,6 +64,7 @@ def _record(house: House, model: str, environment: str) -> dict[str, Any]:
         "environment": environment,
         "serving": _placed(state.serving),
         "warm": _placed(state.warm),
+        "undo": _undo(ledger, state),
         "rollout": {
             "id": state.rollout.id,
             "release": dict(state.rollout.candidate.release),
@@ -74,6 +77,17 @@ def _record(house: House, model: str, environment: str) -> dict[str, Any]:
         "address": platform.endpoint() if state.serving or state.rollout else None,
         "answering": split is not None and lanes.get("serving") == Phase.READY,
     }
+
+
+def _undo(ledger: Ledger, state: State) -> str | None:
+    """Return the command that brings the warm release back; after a rollback it has to say that it means it."""
+    from mlops.rollout.past import last_decision
+
+    if state.warm is None:
+        return None
+    last = last_decision(ledger, state)
+    again = " --again" if last is not None and last.kind == "rolled-back" else ""
+    return f"mlops rollback {ledger.model}{again}"
 
 
 def _placed(placement: Placement | None) -> dict[str, Any] | None:
@@ -101,5 +115,5 @@ def _lines(record: dict[str, Any]) -> list[str]:
             f"mlops rollout watch {record['model']}"
         )
     if record["warm"]:
-        lines.append(f"  undo      mlops rollback {record['model']}  (to {named(record['warm']['release'])})")
+        lines.append(f"  undo      {record['undo']}  (to {named(record['warm']['release'])})")
     return lines

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from mlops.decide.verdicts import Verdict
-from mlops.errors import CouldNotTell, InfrastructureError, UserError
+from mlops.errors import InfrastructureError, UserError
 from mlops.ledger import Conflict, Ledger
 from mlops.ledger.events import Event, Payload, Promoted, Retired, RolledBack, RolloutStarted, WeightSet
 from mlops.ledger.state import RolloutState, State, fold
@@ -23,7 +23,7 @@ from mlops.platforms.port import Outdated, Phase, Platform
 from mlops.release import Release
 from mlops.rollout.beginning import Beginning
 from mlops.rollout.looking import Look, final_evidence, report
-from mlops.rollout.outcome import Outcome, Progress, ending, named
+from mlops.rollout.outcome import Outcome, ending, given_up, named, resting, unreachable
 from mlops.rollout.placing import Placed, divide, place, shares
 from mlops.rollout.strategies.finding import strategy_named
 from mlops.rollout.strategies.port import Action, Hold, Promote, Raise, Rollback
@@ -148,7 +148,7 @@ class Engine:
                 failures += 1
                 if failures >= _FAILURES:
                     raise
-                outcome = _unreachable(running, error)
+                outcome = unreachable(running, error)
             if on_tick is not None:
                 on_tick(outcome)
             if outcome.ended:
@@ -187,7 +187,7 @@ class Engine:
         placed = place(self._platform, state)
         self._refuse_if_moved(state)
         if state.rollout is None:
-            return _resting(self._emptied(state, placed), placed)
+            return resting(self._emptied(state, placed), placed.trouble)
         ticks = Ticks(self._store, state.rollout.id)
         tick = Look(state, state.rollout, placed, ticks.latest(), self._clock()).tick(self._platform)
         if not ticks.write(tick):
@@ -307,7 +307,7 @@ class Engine:
             release = event.data["release"] if event.kind == RolloutStarted.kind else release
             if event.kind in _ENDS:
                 return ending(event, release)
-        return _given_up(rollout, release)
+        return given_up(rollout, release)
 
 
 _ENDS = frozenset({Promoted.kind, RolledBack.kind})
@@ -335,32 +335,4 @@ def _taken_back(state: State, rollout: RolloutState, tick: Tick, cause: str) -> 
         to=state.serving.digest if state.serving else "",
         cause=cause,
         evidence=final_evidence(rollout, tick),
-    )
-
-
-def _resting(state: State, placed: Placed) -> Outcome:
-    if state.serving is None:
-        return Outcome(progress=Progress.IDLE, sentence="Nothing serves, and no rollout is running.")
-    sentence = "; ".join([f"{named(state.serving.release)} serves", *placed.trouble])
-    return Outcome(progress=Progress.IDLE, sentence=f"{sentence}.", release=state.serving.release, weight=1.0)
-
-
-def _given_up(rollout: str, release: Mapping[str, Any]) -> Outcome:
-    """Return the outcome of a rollout that another one has taken the place of without a word."""
-    return Outcome(
-        progress=Progress.UNDECIDED,
-        sentence=f"Rollout {rollout} runs no more, and the ledger does not say how it ended.",
-        rollout=rollout,
-        release=release,
-        exit_code=CouldNotTell.exit_code,
-    )
-
-
-def _unreachable(running: RolloutState | None, error: InfrastructureError) -> Outcome:
-    return Outcome(
-        progress=Progress.RUNNING,
-        sentence=f"Nothing is decided: {error.headline}.",
-        rollout=running.id if running else "",
-        release=running.candidate.release if running else {},
-        weight=running.weight if running else 0.0,
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from mlops.errors import CouldNotTell, GateFailed, Interrupted
+from mlops.errors import CouldNotTell, GateFailed, InfrastructureError, Interrupted
 from mlops.ledger.events import Event, Promoted, RolledBack
+from mlops.ledger.state import RolloutState, State
 
 
 class Progress(StrEnum):
@@ -101,6 +102,36 @@ def _returned(payload: RolledBack, reason: str, candidate: Mapping[str, Any]) ->
         evidence=payload.evidence,
         exit_code=0 if again else _EXIT_CODES[payload.cause],
         **_counts(payload.evidence),
+    )
+
+
+def resting(state: State, trouble: Iterable[str]) -> Outcome:
+    """Return the outcome while no rollout is running."""
+    if state.serving is None:
+        return Outcome(progress=Progress.IDLE, sentence="Nothing serves, and no rollout is running.")
+    sentence = "; ".join([f"{named(state.serving.release)} serves", *trouble])
+    return Outcome(progress=Progress.IDLE, sentence=f"{sentence}.", release=state.serving.release, weight=1.0)
+
+
+def given_up(rollout: str, release: Mapping[str, Any]) -> Outcome:
+    """Return the outcome of a rollout that another one has taken the place of without a word."""
+    return Outcome(
+        progress=Progress.UNDECIDED,
+        sentence=f"Rollout {rollout} runs no more, and the ledger does not say how it ended.",
+        rollout=rollout,
+        release=release,
+        exit_code=CouldNotTell.exit_code,
+    )
+
+
+def unreachable(running: RolloutState | None, error: InfrastructureError) -> Outcome:
+    """Return the outcome of a look that failed; it says nothing about the rollout."""
+    return Outcome(
+        progress=Progress.RUNNING,
+        sentence=f"Nothing is decided: {error.headline}.",
+        rollout=running.id if running else "",
+        release=running.candidate.release if running else {},
+        weight=running.weight if running else 0.0,
     )
 
 
