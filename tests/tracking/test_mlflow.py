@@ -71,6 +71,15 @@ def test_a_run_keeps_parameters_metrics_and_tags(tracker: MlflowTracker) -> None
     assert (metrics["all"], metrics["under"]) == (math.inf, -math.inf)
 
 
+def test_what_was_left_open_under_a_mark_is_closed_and_nothing_else(tracker: MlflowTracker) -> None:
+    marks = {"left": "a", "closed": "a", "another's": "b"}
+    runs = {name: tracker.start_run("left", name, {}, {"mark": mark}) for name, mark in marks.items()}
+    tracker.end_run(runs["closed"], "FAILED")
+    tracker.end_left_open("left", "mark", "a")
+    ended = {name: tracker._run(run)["info"]["status"] for name, run in runs.items()}
+    assert ended == {"left": "KILLED", "closed": "FAILED", "another's": "RUNNING"}
+
+
 def test_models_of_one_name_share_an_experiment(tracker: MlflowTracker) -> None:
     first, second = (tracker.start_run("together", name, {}, {}) for name in "ab")
     assert (

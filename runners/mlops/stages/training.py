@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from mlops.stages.rows import Split
 
 LOG = "train.log"
+MARK = "mlops.training"
+"""Tag of a run with the number of its training, by which a run that a killed command left open is found."""
 _LINE_WIDTH = 160
 
 
@@ -105,22 +108,29 @@ class Tracked:
     """The run of a training, from start to end: FINISHED, FAILED (its own fault) or KILLED (it was stopped).
 
     What the training printed is kept with it. A tracking server that died under the training is named as the
-    cause, since the training's own last lines rarely say so.
+    cause, since the training's own last lines rarely say so. A command that is killed without a word leaves its
+    run open; it has noted in the store which one, and the model's next training (one at a time: the lease is ours)
+    closes it.
     """
 
     def __init__(self, context: Context, training: Training) -> None:
         self._context = context
         self._training = training
         self.run_id = ""
+        self._noted = f"trainings/{context.contract.model}"
 
     def __enter__(self) -> Tracked:
         """Open the run."""
         context, training = self._context, self._training
+        model, mark = context.contract.model, uuid.uuid4().hex
+        if left := context.store.get(self._noted):
+            context.tracker.end_left_open(model, MARK, left.decode())
+        context.store.put(self._noted, mark.encode())
         self.run_id = context.tracker.start_run(
-            context.contract.model,
+            model,
             training.commit[:8] or "candidate",
             training.command.parameters,
-            training.tags(context),
+            {**training.tags(context), MARK: mark},
         )
         return self
 

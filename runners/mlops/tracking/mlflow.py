@@ -127,6 +127,16 @@ class MlflowTracker:
         """Close a run as FINISHED, FAILED or KILLED."""
         self._rest.post("runs/update", run_id=run_id, status=status, end_time=_now_ms())
 
+    def end_left_open(self, model: str, tag: str, value: str) -> None:
+        """Close as KILLED what a process that is gone left open: the model's running runs with this tag."""
+        found = self._rest.post(
+            "runs/search",
+            experiment_ids=[self._experiment(model)],
+            filter=f"attributes.status = 'RUNNING' and tags.`{tag}` = '{value}'",
+        )
+        for run in found.get("runs", []):
+            self.end_run(str(run["info"]["run_id"]), "KILLED")
+
     def run_metrics(self, run_id: str) -> dict[str, float]:
         """Return the run's last metric values; NaN and infinity come as such."""
         metrics = self._run(run_id)["data"].get("metrics", [])

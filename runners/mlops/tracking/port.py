@@ -60,6 +60,9 @@ class Tracker(Protocol):
     def end_run(self, run_id: str, status: str) -> None:
         """Close a run as FINISHED, FAILED or KILLED."""
 
+    def end_left_open(self, model: str, tag: str, value: str) -> None:
+        """Close as KILLED what a process that is gone left open: the model's running runs with this tag."""
+
     def run_metrics(self, run_id: str) -> dict[str, float]:
         """Return the run's last metric values."""
 
