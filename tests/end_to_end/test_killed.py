@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from mlops.pipeline.registry import find_stages
@@ -17,6 +18,7 @@ from mlops.tracking.rest import Rest
 from mlops.wiring import BUILD, House
 from tests.end_to_end import small_repo
 from tests.end_to_end.conftest import Laptop
+from tests.end_to_end.scenes import traffic, until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
 
@@ -28,6 +30,15 @@ STAGES = (
 EMPTY = frozenset({"build", "test", "scan"})
 """What this repo has nothing for: it is skipped, so its result is not kept."""
 LOOKED_AT_EACH_TIME = EMPTY | {"register", "rollout"}
+WAIT = """
+import os, time
+from pathlib import Path
+flag = Path("FLAG")
+if flag.exists():
+    flag.with_name("pid").write_text(str(os.getpid()))
+while flag.exists():
+    time.sleep(0.05)
+"""
 PLACES = ("before", "after-run", "after-keep")
 POINTS = [
     f"pipeline.{place}:{stage}"
@@ -109,3 +120,59 @@ def test_after_all_kills_everything_is_there_once(laptop: Laptop, repo: Path, ho
     now = status(laptop)
     assert now["answering"]
     assert now["serving"]["release"]["version"] == "1"
+
+
+def gone(pid: int) -> bool:
+    """Say whether the process has ended; a container's first process may not collect it."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_a_kill_in_the_middle_of_a_training_ends_it_and_the_next_run_closes_its_run(
+    laptop: Laptop, repo: Path, house: House, waiting: Path
+) -> None:
+    small_repo.write(repo, model=MODEL, strength=2.0)
+    train = repo / "train.py"
+    train.write_text(WAIT.replace("FLAG", str(waiting)) + train.read_text())
+    waiting.touch()
+    told = waiting.with_name("pid")
+    process = laptop.start("run", str(repo), "--plain")
+    until(lambda: told.exists() and told.read_text())
+    process.kill()
+    process.communicate(timeout=60)
+    until(lambda: gone(int(told.read_text())))
+    waiting.unlink()
+    assert runs(house) == {"FINISHED": 2, "RUNNING": 1}
+    # On its way the next one dies where the chain above could not: when the release serves and the result is kept.
+    laptop.mlops(
+        "run", str(repo), "--plain", code=-signal.SIGKILL, MLOPS_KILL_AT="pipeline.after-keep:rollout"
+    )
+    assert runs(house) == {"FINISHED": 3, "KILLED": 1}
+    assert "already serving" in laptop.mlops("run", str(repo), "--plain")
+    assert sorted(versions(house)) == ["1", "2"]
+    assert kinds(house)["rollout-started"] == kinds(house)["promoted"] == 2
+
+
+def test_a_rollout_whose_command_was_killed_is_taken_on_without_a_failed_request(
+    laptop: Laptop, repo: Path, house: House, tmp_path: Path
+) -> None:
+    small_repo.write(repo, model=MODEL, strength=3.0)
+    address = f"{status(laptop)['address']}/v2/models/{MODEL}/infer"
+    before = kinds(house)["weight-set"]
+    with traffic(address, repo / "data" / "holdout.parquet", FEATURES, tmp_path / "traffic.json") as so_far:
+        process = laptop.start("run", str(repo), "--plain")
+        until(lambda: kinds(house)["weight-set"] > before, 180)
+        process.kill()
+        process.communicate(timeout=60)
+        assert status(laptop)["rollout"], "it was killed in the middle"
+        laptop.mlops("rollout", "watch", MODEL)
+        sent = so_far()["sent"]
+        until(lambda: so_far()["sent"] > sent + 100)
+        seen = so_far()
+    assert seen["failed"] == 0, seen
+    assert status(laptop)["serving"]["release"]["version"] == "3"
+    assert kinds(house)["rollout-started"] == kinds(house)["promoted"] == 3
+    assert "already serving" in laptop.mlops("run", str(repo), "--plain")
+    laptop.mlops("ledger", "verify")
