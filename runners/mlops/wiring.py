@@ -37,6 +37,10 @@ BUILD = "build"
 """The ledger of what was made, beside those of the environments that it is released to."""
 
 
+_GRACE_SECONDS = 5.0
+"""What a process that only sends requests gets to end by itself."""
+
+
 class Later:
     """Stands for an object that is made when it is first asked for something."""
 
@@ -149,6 +153,13 @@ class House:
             return self.launcher.command(release, port)
 
         return cast("Platform", make(home, launch=launch, port=self.profile.port, **options))
+
+    def end_traffic(self, model: str, environment: str | None = None) -> None:
+        """End what is replayed to the model's users' address; nothing when nothing is."""
+        from mlops.processes import end
+
+        place = environment or self.profile.environment
+        end(self.profile.home / "traffic" / f"{model}.{place}.json", _GRACE_SECONDS)
 
     def engine(self, model: str, environment: str | None = None) -> Engine:
         """Open the rollout engine of a model in an environment."""

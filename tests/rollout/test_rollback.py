@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mlops.errors import InfrastructureError, Interrupted, UserError
+from mlops.errors import GateFailed, InfrastructureError, UserError
 from mlops.ledger.events import Noted, RolledBack
 from mlops.platforms.port import Deployment
 from mlops.rollout.outcome import Progress
@@ -72,7 +72,7 @@ def test_whoever_watches_learns_that_somebody_else_rolled_back(served: World) ->
 
     outcome = served.engine.watch(meddle)
     assert (outcome.progress, outcome.cause) == (Progress.ROLLED_BACK, "person")
-    assert outcome.exit_code == Interrupted.exit_code
+    assert outcome.exit_code == GateFailed.exit_code
     assert "not today" in outcome.sentence
 
 

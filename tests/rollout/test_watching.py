@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlops.errors import CouldNotTell, GateFailed, Interrupted
+from mlops.errors import CouldNotTell, GateFailed
 from mlops.ledger.events import RolloutStarted
 from mlops.rollout.outcome import Outcome, Progress
 from tests.doubles.memory_platform import Behaviour
@@ -15,7 +15,7 @@ def test_a_rollout_that_ended_before_anybody_watched_is_told_by_its_end(served: 
     served.engine.rollback("not today")
     outcome = served.engine.watch(rollout=rollout)
     assert (outcome.progress, outcome.cause) == (Progress.ROLLED_BACK, "person")
-    assert outcome.exit_code == Interrupted.exit_code
+    assert outcome.exit_code == GateFailed.exit_code
     assert outcome.release["version"] == "2"
 
 

@@ -24,6 +24,8 @@ def watch(model: str) -> int:
 
     house = open_house()
     outcome = house.engine(known_model(house, model)).watch(_show, house.profile.tick_seconds)
+    # Traffic that a killed run had replayed for this rollout has nothing to tell any more.
+    house.end_traffic(model)
     house.mirror_if_up(model)
     return outcome.exit_code
 

@@ -58,6 +58,7 @@ def run(  # noqa: PLR0913, PLR0917 - the options of the command
         if result.exit_code == 0:
             # What serves may have been ended with the machine; a run that finds nothing to do still leaves it serving.
             house.engine(contract.model).advance()
+            house.end_traffic(contract.model)
     except MlopsError as error:
         _write_down(workspace, error)
         raise

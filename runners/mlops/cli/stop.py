@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import click
 
-_GRACE_SECONDS = 5.0
-
 
 @click.command()
 @click.argument("model", required=False)
@@ -15,13 +13,12 @@ def stop(model: str | None) -> None:
     Releases and ledger stay; `mlops run` or `mlops rollout advance MODEL` brings the servers back.
     """
     from mlops.ledger import models
-    from mlops.processes import end
     from mlops.wiring import BUILD, open_house
 
     house = open_house()
     for name, environment in models(house.store):
         if environment != BUILD and model in (None, name):
-            end(house.profile.home / "traffic" / f"{name}.{environment}.json", _GRACE_SECONDS)
+            house.end_traffic(name, environment)
             house.platform(name, environment).stop()
             click.echo(f"{name} in {environment}: ended")
     if model is None:

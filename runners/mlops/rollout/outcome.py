@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from mlops.errors import CouldNotTell, GateFailed, InfrastructureError, Interrupted
+from mlops.errors import CouldNotTell, GateFailed, InfrastructureError
 from mlops.ledger.events import Event, Promoted, RolledBack
 from mlops.ledger.state import RolloutState, State
 
@@ -138,7 +138,7 @@ def unreachable(running: RolloutState | None, error: InfrastructureError) -> Out
 _EXIT_CODES = {
     "judge": GateFailed.exit_code,
     "deployment": GateFailed.exit_code,
-    "person": Interrupted.exit_code,
+    "person": GateFailed.exit_code,
     "deadline": CouldNotTell.exit_code,
 }
 """By cause, for whoever waits for the rollout; to the person who asked for it, a rollback is a success."""
