@@ -7,11 +7,12 @@ folder. File modes and empty folders are not kept.
 
 from __future__ import annotations
 
+import errno
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from mlops.canonical import canonical_json, digest_bytes, digest_file, digest_tree
@@ -22,6 +23,8 @@ from mlops.telemetry import crossing
 
 _WHOLE_BYTES = 8 << 20
 """Up to this size a file is written create-only in one request, above it in pieces."""
+_REPLACE_ATTEMPTS = 10
+_IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 class Corrupted(InfrastructureError):  # noqa: N818 - says the fact
@@ -58,7 +61,7 @@ def fetch_folder(store: Store, digest: str, into: Path) -> Path:
     Raises:
         Corrupted: the store lacks a file of it, or holds another content than the digest names.
     """
-    if into.is_dir() and digest_tree(into) == digest:
+    if into.is_dir() and _is(into, digest):
         return into
     entries = _tree(store, digest)
     draft = into.with_name(f".{into.name}.{uuid.uuid4().hex}")
@@ -68,7 +71,7 @@ def fetch_folder(store: Store, digest: str, into: Path) -> Path:
             for name, blob in entries.items():
                 _fetch_file(store, blob, draft / name)
             crossing("artifacts.before-rename")
-            _replace(draft, into)
+            _replace(draft, into, digest)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return into
@@ -126,21 +129,44 @@ def _fetch_file(store: Store, digest: str, file: Path) -> None:
         raise _corrupted(store, path, f"the content of {file.name} in the store was altered", found=found)
 
 
-def _replace(draft: Path, into: Path) -> None:
-    """Give the draft its name; what was there under it is moved aside first and then removed."""
-    aside = into.with_name(f".{into.name}.{uuid.uuid4().hex}.old")
-    if into.exists():
-        into.rename(aside)
+def _replace(draft: Path, into: Path, digest: str) -> None:
+    """Give the draft its name; what stands there and is something else is moved aside and removed.
+
+    A good folder that another process put there meanwhile stays: somebody may be reading it already.
+    """
+    for _ in range(_REPLACE_ATTEMPTS):
+        try:
+            draft.rename(into)
+        except OSError as error:
+            if error.errno not in _IN_THE_WAY:
+                raise
+        else:
+            return
+        if into.is_dir() and _is(into, digest):
+            return
+        aside = into.with_name(f".{into.name}.{uuid.uuid4().hex}.old")
+        with suppress(FileNotFoundError):  # another process has moved it
+            into.rename(aside)
+            _discard(aside)
+    raise InfrastructureError(
+        f"{into.name} changes faster than it can be replaced",
+        remedy="see what else writes there, and run again",
+        where=str(into),
+    )
+
+
+def _is(folder: Path, digest: str) -> bool:
     try:
-        draft.rename(into)
-    except OSError:
-        # Another process was first with the same content.
-        if not into.is_dir():
-            raise
-    finally:
-        if aside.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-    os.utime(into)
+        return digest_tree(folder) == digest
+    except FileNotFoundError:
+        return False  # it is being moved away while we look
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _corrupted(store: Store, path: str, headline: str, *, found: str) -> Corrupted:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -249,3 +250,19 @@ def test_a_link_to_a_file_outside_is_refused_and_one_within_is_followed(store: S
     (folder / "model.bin").symlink_to(secret)
     with pytest.raises(UserError, match=r"model\.bin is a link to a file outside"):
         keep_folder(store, folder)
+
+
+def test_of_many_who_fetch_at_once_nobody_ever_sees_it_missing(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for number in range(20):
+        (folder / f"{number}").write_bytes(bytes([number]) * 2000)
+    digest = keep_folder(store, folder)
+    for turn in range(10):
+        into = tmp_path / f"into-{turn}"
+        with ThreadPoolExecutor(8) as pool:
+            for found in pool.map(
+                lambda _, into=into: digest_tree(fetch_folder(store, digest, into)), range(8)
+            ):
+                assert found == digest
+        assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
