@@ -47,14 +47,14 @@ def run(  # noqa: PLR0913, PLR0917 - the options of the command
 
     try:
         house, contract = opened(workspace)
-        house.warm_up()
         request = request_for(
             house, contract, workspace, only=only, since=since, fresh=fresh, debug=switches.debug
         )
+        contexts = house.contexts(contract, workspace, again=again)
+        # Only now that everything could be opened: a run that cannot begin must not leave a server behind.
+        house.warm_up()
         reporter = PlainReporter(sys.stdout) if plain else reporter_for(sys.stdout, as_json=as_json)
-        result = run_pipeline(
-            find_stages(), house.contexts(contract, workspace, again=again), request, reporter
-        )
+        result = run_pipeline(find_stages(), contexts, request, reporter)
         if result.exit_code == 0:
             # What serves may have been ended with the machine; a run that finds nothing to do still leaves it serving.
             house.engine(contract.model).advance()
