@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops.errors import InfrastructureError
+from mlops.processes.failing import not_started
 from mlops.processes.records import read_record, write_record
 
 if TYPE_CHECKING:
@@ -129,13 +130,7 @@ def _start(argv: Sequence[str], log: Path, environment: Mapping[str, str], folde
                 start_new_session=True,
             )
         except OSError as error:
-            raise InfrastructureError(
-                f"Could not start {argv[0]}: {error.strerror}",
-                expected="a program that can be started",
-                found=str(error),
-                remedy="Check that the file exists, may be executed, and that the machine has memory left.",
-                where=str(folder),
-            ) from error
+            raise not_started(argv, folder, error) from error
     # Nobody waits through this object: the process is meant to outlive us; `_reap` collects it when it does not.
     process.returncode = 0
     return process.pid

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from mlops.errors import InfrastructureError, Interrupted
+from mlops.errors import Interrupted
+from mlops.processes.failing import not_started
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
@@ -118,13 +119,7 @@ def _start(argv: Sequence[str], folder: Path, variables: Mapping[str, str] | Non
             start_new_session=True,
         )
     except OSError as error:
-        raise InfrastructureError(
-            f"Could not start {argv[0]}: {error.strerror}",
-            expected="a program that can be started",
-            found=str(error),
-            remedy="Check that the file exists, may be executed, and that the machine has memory left.",
-            where=str(folder),
-        ) from error
+        raise not_started(argv, folder, error) from error
 
 
 def _follow(process: subprocess.Popen[bytes], output: _Output, deadline: float) -> bool:
